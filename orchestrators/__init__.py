@@ -1,0 +1,1 @@
+"""Durable orchestrators, their activities and the operators' HTTP routes."""
