@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from domain.errors import BlobConflict, BlobNotFound, IntegrityError, ShelfcastError, Throttled, Unavailable
 from domain.ports import BlobContent, BlobInfo, BlobReader, BlobWriter
@@ -26,7 +26,8 @@ def connect(connection: str) -> BlobLake:
     from azure.storage.blob import BlobServiceClient
 
     options: dict[str, Any] = {
-        "max_single_get_size": RANGE_BYTES, "max_chunk_get_size": RANGE_BYTES, "retry_total": 3, "retry_backoff_factor": 0.4,
+        "max_single_get_size": RANGE_BYTES, "max_chunk_get_size": RANGE_BYTES, "retry_total": 3,
+        "retry_backoff_factor": 0.4,
     }
     if connection.startswith("https://"):
         from azure.identity import DefaultAzureCredential
@@ -38,7 +39,13 @@ def connect(connection: str) -> BlobLake:
 @contextmanager
 def _azure_errors(container: str, path: str) -> Iterator[None]:
     """Turn the SDK's errors into ours; anything unexpected counts as a service that may recover."""
-    from azure.core.exceptions import AzureError, HttpResponseError, ResourceExistsError, ResourceModifiedError, ResourceNotFoundError
+    from azure.core.exceptions import (
+        AzureError,
+        HttpResponseError,
+        ResourceExistsError,
+        ResourceModifiedError,
+        ResourceNotFoundError,
+    )
 
     place = {"container": container, "path": path}
     try:
@@ -51,10 +58,11 @@ def _azure_errors(container: str, path: str) -> Iterator[None]:
         if error.status_code == 412:
             raise BlobConflict(f"{container}/{path} changed meanwhile", **place) from error
         if error.status_code in (429, 503):
-            retry_after = float((error.response.headers if error.response else {}).get("Retry-After", 10))
-            raise Throttled(f"the storage account asks for patience at {container}/{path}", retry_after=retry_after, **place) from error
+            headers: Mapping[str, str] = getattr(error.response, "headers", {})
+            wait = float(headers.get("Retry-After", 10))
+            raise Throttled(f"storage asks for patience at {container}/{path}", retry_after=wait, **place) from error
         if error.status_code is not None and error.status_code < 500:
-            raise ShelfcastError(f"the storage account refused {container}/{path}: {error.reason or error.message}", **place) from error
+            raise ShelfcastError(f"storage refused {container}/{path}: {error.reason or error.message}", **place) from error
         raise Unavailable(f"the storage account failed at {container}/{path}: {error.message}", **place) from error
     except AzureError as error:
         raise Unavailable(f"the storage account cannot be reached for {container}/{path}: {error}", **place) from error
@@ -88,7 +96,7 @@ class _Reader:
         length = min(RANGE_BYTES, self.info.size - self._offset)
         with _azure_errors(self._container, self.info.path):
             chunk = self._client.download_blob(
-                offset=self._offset, length=length, etag=self.info.etag, match_condition=MatchConditions.IfNotModified
+                offset=self._offset, length=length, etag=f'"{self.info.etag}"', match_condition=MatchConditions.IfNotModified
             ).readall()
         self._offset += len(chunk)
         return chunk
@@ -183,7 +191,7 @@ class BlobLake:
         if if_none_match:
             condition = {"overwrite": True, "match_condition": MatchConditions.IfMissing}
         elif if_match is not None:
-            condition = {"overwrite": True, "etag": if_match, "match_condition": MatchConditions.IfNotModified}
+            condition = {"overwrite": True, "etag": f'"{if_match}"', "match_condition": MatchConditions.IfNotModified}
         else:
             condition = {"overwrite": True}
         settings = ContentSettings(content_type=content_type or _content_type(path))
@@ -280,9 +288,9 @@ class BlobLake:
                 continue
 
 
-def _etag(raw: str) -> str:
+def _etag(raw: Any) -> str:
     """ETags come with and without quotes, depending on the call; ours never have them."""
-    return cast(str, raw).strip('"')
+    return str(raw).strip('"')
 
 
 def _content_type(path: str) -> str:

@@ -82,7 +82,9 @@ class Lake(Protocol):
     def open_reader(self, container: str, path: str, *, etag: str | None = None) -> BlobReader:
         """Open a streaming reader on one version of the blob; raise BlobNotFound or BlobConflict."""
 
-    def open_writer(self, container: str, path: str, *, content_type: str | None = None) -> AbstractContextManager[BlobWriter]:
+    def open_writer(
+        self, container: str, path: str, *, content_type: str | None = None
+    ) -> AbstractContextManager[BlobWriter]:
         """Open a streaming writer; leaving the block without `commit` leaves nothing behind."""
 
     def copy(self, container: str, path: str, to_container: str, to_path: str, *, if_none_match: bool = False) -> str:

@@ -1,0 +1,113 @@
+"""The only place where adapters meet the code that needs them."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+
+from domain.errors import BadSetting
+from domain.lake_paths import CONTAINERS
+from domain.ports import Clock, Jobs, Lake, Registry, Results, Telemetry
+from domain.scenario import Scenario
+from settings import Settings
+
+APP_FOLDER = Path(__file__).resolve().parent
+
+
+class SystemClock:
+    """The machine's clock."""
+
+    def now(self) -> datetime:
+        """Return the current time, aware, UTC."""
+        return datetime.now(UTC)
+
+
+@dataclass(frozen=True)
+class Services:
+    """What a function body is handed. Each adapter is built on first use and kept for the process."""
+
+    settings: Settings
+    clock: Clock
+
+    @cached_property
+    def scenario(self) -> Scenario:
+        """The business scenario of SCENARIO_FILE."""
+        path = APP_FOLDER / self.settings.scenario_file
+        try:
+            return Scenario.from_dict(json.loads(path.read_text("utf-8")))
+        except (OSError, ValueError) as error:
+            raise BadSetting(f"SCENARIO_FILE={self.settings.scenario_file!r} cannot be read: {error}") from error
+
+    @cached_property
+    def lake(self) -> Lake:
+        """The data lake, with its zones in place."""
+        from adapters.lake import connect
+
+        lake = connect(self.settings.lake)
+        lake.ensure_containers(CONTAINERS)
+        return lake
+
+    @cached_property
+    def jobs(self) -> Jobs:
+        """The machine-learning platform that ML_PLATFORM names."""
+        if self.settings.ml_platform == "azureml":
+            from adapters.jobs_azureml import connect_jobs
+
+            return connect_jobs(self.settings, APP_FOLDER)
+        from adapters.jobs_local import LocalJobs
+
+        return LocalJobs(
+            root=self.data_dir / "jobs", lake=self.lake, project=APP_FOLDER, python=sys.executable,
+            max_parallel=max(1, os.cpu_count() or 1),
+        )
+
+    @cached_property
+    def registry(self) -> Registry:
+        """The model registry of the same platform."""
+        if self.settings.ml_platform == "azureml":
+            from adapters.registry_azureml import connect_registry
+
+            return connect_registry(self.settings)
+        from adapters.registry_mlflow import MlflowRegistry
+
+        return MlflowRegistry(f"sqlite:///{self.data_dir / 'registry.sqlite'}")
+
+    @cached_property
+    def results(self) -> Results:
+        """The result tables for Power BI and the order system."""
+        from adapters.results import open_results
+
+        return open_results(self.settings.results_url or f"sqlite:///{self.data_dir / 'results.sqlite'}")
+
+    @cached_property
+    def telemetry(self) -> Telemetry:
+        """Business events for Application Insights."""
+        from adapters.telemetry import open_telemetry
+
+        return open_telemetry(self.settings)
+
+    @property
+    def data_dir(self) -> Path:
+        """Folder of the local platform; made when first asked for."""
+        folder = (APP_FOLDER / self.settings.data_dir).resolve()
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+
+_lock = threading.RLock()
+_services: Services | None = None
+
+
+def services() -> Services:
+    """Return the process's services; raise BadSetting naming every unusable setting."""
+    global _services  # noqa: PLW0603 (one composition root a process)
+    with _lock:
+        if _services is None:
+            _services = Services(Settings.from_env(os.environ), SystemClock())
+        return _services

@@ -1,0 +1,72 @@
+"""Fixtures that every test folder shares: a real Azurite and a lake on it."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from adapters.lake import BlobLake, connect
+from domain import lake_paths
+
+ROOT = Path(__file__).resolve().parent.parent
+_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+
+
+@pytest.fixture(scope="session")
+def azurite() -> Iterator[str]:
+    """Start the blob service of Azurite on a free port; yield its connection string."""
+    program = ROOT / ".tools" / "node_modules" / ".bin" / "azurite-blob"
+    if not program.exists():
+        raise RuntimeError(f"{program} is missing: run `make setup`")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with tempfile.TemporaryDirectory(prefix="azurite-") as folder:
+        process = subprocess.Popen(
+            [str(program), "--blobPort", str(port), "--location", folder, "--silent", "--skipApiVersionCheck"],
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )
+        try:
+            _wait_until_open(port, process)
+            yield (
+                f"DefaultEndpointsProtocol=http;AccountName=devstoreaccount1;AccountKey={_KEY};"
+                f"BlobEndpoint=http://127.0.0.1:{port}/devstoreaccount1;"
+            )
+        finally:
+            process.terminate()
+            process.wait(20)
+
+
+def _wait_until_open(port: int, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise RuntimeError(f"Azurite ended with {process.returncode}")
+        with socket.socket() as probe:
+            probe.settimeout(1)
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.05)
+    raise RuntimeError("Azurite did not answer within 60 s")
+
+
+@pytest.fixture(scope="session")
+def _session_lake(azurite: str) -> BlobLake:
+    lake = connect(azurite)
+    lake.ensure_containers(lake_paths.CONTAINERS)
+    return lake
+
+
+@pytest.fixture
+def lake(_session_lake: BlobLake) -> BlobLake:
+    """An empty lake with all its zones."""
+    for container in lake_paths.CONTAINERS:
+        for blob in _session_lake.list(container):
+            _session_lake.delete(container, blob.path)
+    return _session_lake
