@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
+from typing import Any
 
 from domain.errors import BadRequest
 
@@ -35,7 +36,7 @@ class Tally:
 
     def __add__(self, other: Tally) -> Tally:
         """Return the tally of both groups together."""
-        return Tally(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+        return Tally(**{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)})
 
     def to_dict(self) -> dict[str, float]:
         """Return the sums by name, as stored in metrics.json."""
@@ -47,7 +48,10 @@ class Tally:
         missing = [f.name for f in fields(cls) if f.name not in data]
         if missing:
             raise BadRequest(f"a tally lacks {', '.join(missing)}", field=missing[0], remedy="write it with to_dict")
-        return cls(*(int(data[f.name]) if f.name in _COUNTS else float(data[f.name]) for f in fields(cls)))
+        sums: dict[str, Any] = {
+            f.name: int(data[f.name]) if f.name in _COUNTS else float(data[f.name]) for f in fields(cls)
+        }
+        return cls(**sums)
 
 
 _COUNTS = frozenset({"n_positive", "n_zero", "n"})

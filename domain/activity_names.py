@@ -1,0 +1,20 @@
+"""Names of activities and orchestrators, shared by those who register and those who call."""
+
+DATA_GATE = "data_gate"
+CURATE_WEEK = "curate_week"
+CONDITION_SOURCE = "condition_source"
+
+OPEN_RUN = "open_run"
+BEGIN_STEP = "begin_step"
+CLOSE_RUN = "close_run"
+DECIDE = "decide_training_plan"
+PLAN_JOBS = "plan_jobs"
+SUBMIT_JOBS = "submit_jobs"
+POLL_JOBS = "poll_jobs"
+ACCEPT_MODELS = "accept_models"
+COLLECT_SCORES = "collect_scores"
+PUBLISH_WEEK = "publish_week"
+WRITE_RESULTS = "write_results"
+
+RUN_WEEK = "run_week"
+RUN_JOBS = "run_jobs"
