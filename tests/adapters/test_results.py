@@ -1,0 +1,160 @@
+"""The results store: idempotent writes, current views, migrations, and SQL that Azure SQL accepts."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from adapters.results import SqlResults, connect
+from adapters.results_tables import MIGRATIONS, VIEWS, schema
+from domain.errors import IntegrityError, Unavailable
+
+RUN = {
+    "run_id": "weekly-2017-W45-a1", "kind": "weekly", "sales_week": "2017-W45", "attempt": 1, "status": "succeeded",
+    "started_at": "2026-01-05T10:00:00+00:00", "ended_at": "2026-01-05T10:05:30Z", "correlation_id": "adf-1",
+    "steps": [
+        {"name": "condition", "status": "succeeded", "seconds": 12.5, "started_at": "2026-01-05T10:00:00Z"},
+        {"name": "train", "status": "succeeded", "seconds": 100},
+    ],
+    "completeness": {"expected": 10, "scored": 8, "explained": {"thin_history": 2}, "gap": 0},
+    "publish": {"version": "v1", "rows": 8, "published_at": "2026-01-05T10:05:00Z"},
+    "summary": {"mape": 0.4, "baseline_mape": 0.6},
+}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[SqlResults]:
+    results = connect(f"sqlite:///{tmp_path}/deep/results.db")
+    yield results
+    results.close()
+
+
+def forecasts(count: int, units: float = 1.5) -> Iterator[dict[str, object]]:
+    for index in range(count):
+        yield {
+            "store_id": f"{index // 500:05d}", "product_id": f"p{index % 500}", "segment": "r01-large-fast",
+            "kind": "ensemble", "model_version": "7", "units": units, "order_units": 2, "failover": "false",
+        }
+
+
+def test_a_run_is_written_with_its_steps_and_again_without_doubling(store: SqlResults) -> None:
+    store.write_run(RUN)
+    store.write_run({**RUN, "status": "failed", "steps": RUN["steps"][:1]})  # type: ignore[index]
+    (run,) = store.read("runs")
+    assert (run["status"], run["seconds"], run["explained"], run["mape"]) == ("failed", 330.0, 2, 0.4)
+    assert [step["step"] for step in store.read("run_steps")] == ["condition"]
+
+
+def test_forecasts_of_a_run_are_replaced_and_other_runs_stay(store: SqlResults) -> None:
+    assert store.write_forecasts("weekly-2017-W45-a1", "2017-W45", forecasts(30)) == 30
+    assert store.write_forecasts("weekly-2017-W45-a2", "2017-W45", forecasts(20)) == 20
+    assert store.write_forecasts("weekly-2017-W45-a1", "2017-W45", forecasts(10, units=3)) == 10
+    rows = store.read("forecasts", {"run_id": "weekly-2017-W45-a1"})
+    assert len(rows) == 10 and {row["units"] for row in rows} == {3.0}
+    assert len(store.read("forecasts")) == 30
+
+
+def test_a_failing_write_leaves_the_old_rows(store: SqlResults) -> None:
+    store.write_forecasts("weekly-2017-W45-a1", "2017-W45", forecasts(5))
+    twice = [*forecasts(3), *forecasts(1)]
+    with pytest.raises(IntegrityError):
+        store.write_forecasts("weekly-2017-W45-a1", "2017-W45", iter(twice))
+    assert len(store.read("forecasts")) == 5
+
+
+def test_current_views_show_only_the_run_that_was_made_current(store: SqlResults) -> None:
+    store.write_run(RUN)
+    store.write_metrics("weekly-2017-W45-a1", [{"segment": "r01-large-fast", "sales_week": "2017-W45", "mape": 0.3}])
+    store.write_forecasts("weekly-2017-W45-a1", "2017-W45", forecasts(3))
+    assert store.read("current_forecasts") == []
+    store.set_current("2017-W45", "weekly-2017-W45-a1")
+    assert len(store.read("current_forecasts")) == 3
+    assert store.read("current_model_metrics")[0]["region"] == "r01"
+    store.write_forecasts("weekly-2017-W45-a2", "2017-W45", forecasts(2))
+    store.set_current("2017-W45", "weekly-2017-W45-a2")
+    assert len(store.read("current_forecasts")) == 2
+    assert store.read("current_run_summary") == []
+
+
+def test_quality_takes_outcome_documents_and_the_newest_version_is_current(store: SqlResults) -> None:
+    outcome = {
+        "source": "deliveries", "sales_week": "2017-W44", "data_version": "a", "status": "partial",
+        "counts": {"records_read": 10, "conditioned": 8, "quarantined": 1, "duplicates": 1, "by_reason": {"bad": 1}},
+        "input": {"path": "deliveries/2017-W44/x.csv"}, "ended_at": "2026-01-05T10:00:00Z", "contract_version": 3,
+    }
+    store.write_quality([outcome, {**outcome, "data_version": "b", "ended_at": "2026-01-05T11:00:00Z"}])
+    store.write_quality([outcome])
+    assert len(store.read("quality")) == 2
+    (row,) = store.read("current_quality")
+    assert (row["data_version"], row["by_reason"]) == ("b", '{"bad": 1}')
+    assert row["source_file"] == "deliveries/2017-W44/x.csv"
+
+
+def test_numbers_that_sql_server_cannot_hold_become_null(store: SqlResults) -> None:
+    store.write_metrics("r", [{"segment": "r01-large-fast", "sales_week": "2017-W45", "mape": float("nan"),
+                               "wape": float("inf"), "reasons": ["above target", "thin"]}])
+    (row,) = store.read("model_metrics")
+    assert (row["mape"], row["wape"], row["reasons"]) == (None, None, "above target; thin")
+
+
+def test_drift_and_costs_are_replaced_by_run(store: SqlResults) -> None:
+    for _ in range(2):
+        drift = {"segment": "s", "feature": "units", "sales_week": "2017-W45", "psi": 0.3, "breached": True}
+        store.write_drift("r", [drift])
+        store.write_costs("r", [{"phase": "train", "segment": "s", "seconds": 60, "node_minutes": 1}])
+    assert len(store.read("drift")) == len(store.read("costs")) == 1
+
+
+def test_migrating_again_or_from_two_threads_at_once_is_harmless(tmp_path: Path) -> None:
+    url, failures = f"sqlite:///{tmp_path}/results.db", []
+
+    def open_it() -> None:
+        try:
+            assert connect(url).version() == len(MIGRATIONS)
+        except Exception as error:  # the thread's error is the test's
+            failures.append(error)
+
+    threads = [threading.Thread(target=open_it) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert connect(url).migrate() == len(MIGRATIONS)
+
+
+def test_a_database_that_cannot_be_opened_is_unavailable(tmp_path: Path) -> None:
+    (tmp_path / "results.db").mkdir()
+    with pytest.raises(Unavailable, match="results store"):
+        connect(f"sqlite:///{tmp_path}/results.db")
+
+
+def test_reading_an_unknown_table_is_refused(store: SqlResults) -> None:
+    with pytest.raises(KeyError):
+        store.read("runs; DROP TABLE runs")
+
+
+def test_two_hundred_thousand_forecasts_take_seconds(store: SqlResults) -> None:
+    started = time.perf_counter()
+    assert store.write_forecasts("weekly-2017-W45-a1", "2017-W45", forecasts(200_000)) == 200_000
+    assert time.perf_counter() - started < 15  # 2-4 s on a quiet machine
+    store.set_current("2017-W45", "weekly-2017-W45-a1")
+    started = time.perf_counter()
+    assert len(store.read("current_forecasts", {"sales_week": "2017-W45", "store_id": "00007"})) == 500
+    assert time.perf_counter() - started < 1
+
+
+def test_the_schema_is_valid_for_sql_server() -> None:
+    from sqlalchemy.dialects import mssql
+    from sqlalchemy.schema import CreateTable
+
+    texts = [str(CreateTable(table).compile(dialect=mssql.dialect())) for table in schema().metadata.sorted_tables]
+    ddl = "\n".join(texts)
+    assert "week_start DATE NOT NULL" in ddl
+    assert "DATETIME2(6)" in ddl
+    assert " VARCHAR" not in ddl and "TEXT" not in ddl and " DATETIME " not in ddl
+    assert all("JOIN current_runs" in query or "quality" in query for query in VIEWS.values())
