@@ -41,12 +41,13 @@ def gzipped(data: bytes) -> bytes:
     return buffer.getvalue()
 
 
-def zipped(name: str, data: bytes) -> bytes:
-    """Return a zip with the one member `name`, dated 1980-01-01."""
+def zipped(members: dict[str, bytes]) -> bytes:
+    """Return a zip of the named members in their order, dated 1980-01-01."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
-        member = zipfile.ZipInfo(name, _ZIP_EPOCH)
-        member.compress_type = zipfile.ZIP_DEFLATED
-        member.create_system = 3  # the same byte on every machine
-        archive.writestr(member, data)
+        for name, data in members.items():
+            member = zipfile.ZipInfo(name, _ZIP_EPOCH)
+            member.compress_type = zipfile.ZIP_DEFLATED
+            member.create_system = 3  # the same byte on every machine
+            archive.writestr(member, data)
     return buffer.getvalue()

@@ -1,0 +1,1 @@
+"""The local testing data set: small, seeded, synthetic, checked in under `data/`."""
