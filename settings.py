@@ -22,6 +22,7 @@ class Settings:
     results_url: str  # RESULTS_URL: SQLAlchemy URL; empty = SQLite in DATA_DIR
     telemetry_backend: str  # TELEMETRY_BACKEND: opencensus | log | none
     applicationinsights_connection_string: str  # APPLICATIONINSIGHTS_CONNECTION_STRING: empty = local log
+    applicationinsights_authentication_string: str  # same name; Authorization=AAD;ClientId=... for Entra
     code_version: str  # CODE_VERSION: commit of the deployed code; goes into every identity
     train_effort: str  # TRAIN_EFFORT: quick | standard
     max_jobs_in_flight: int  # MAX_JOBS_IN_FLIGHT: jobs that a run keeps submitted at once
@@ -65,7 +66,7 @@ class Settings:
             faults.append(f"ML_PLATFORM={platform!r} is not one of {', '.join(ML_PLATFORMS)}")
         if platform == "azureml":
             needed = ("aml_subscription_id", "aml_resource_group", "aml_workspace", "aml_compute")
-            faults += [f"{name.upper()} is missing (ML_PLATFORM=azureml needs it)" for name in needed if not values[name]]
+            faults += [f"{name.upper()} is missing (azureml needs it)" for name in needed if not values[name]]
         if values["telemetry_backend"] not in TELEMETRY_BACKENDS:
             faults.append(
                 f"TELEMETRY_BACKEND={values['telemetry_backend']!r} is not one of {', '.join(TELEMETRY_BACKENDS)}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, date, datetime
 from itertools import islice
 from pathlib import Path
@@ -27,7 +27,7 @@ CHUNK_ROWS = 10_000  # rows handed to the driver at once: bounds memory, costs n
 SQLITE_BUSY_SECONDS = 30.0  # how long a writer waits for another process on this machine
 
 
-def connect(url: str) -> SqlResults:
+def open_results(url: str) -> SqlResults:
     """Open the results store and bring its schema up to date.
 
     `url` is `sqlite:///path/results.db` or `mssql+mssqlpython://server.database.windows.net/database?...`
@@ -177,6 +177,8 @@ class SqlResults:
 
 
 def _engine(url: str) -> Engine:
+    from sqlite3 import OperationalError
+
     from sqlalchemy import create_engine, event, make_url
 
     parsed = make_url(url)
@@ -190,7 +192,8 @@ def _engine(url: str) -> Engine:
     @event.listens_for(engine, "connect")
     def _tune(connection: Any, _record: Any) -> None:
         cursor = connection.cursor()
-        cursor.execute("PRAGMA journal_mode=WAL")  # readers go on while a run is written
+        with suppress(OperationalError):  # locked: another process is switching the file's mode this very moment
+            cursor.execute("PRAGMA journal_mode=WAL")  # readers go on while a run is written
         cursor.execute("PRAGMA synchronous=NORMAL")  # safe with WAL; the ledger can rebuild the file anyway
         cursor.close()
 

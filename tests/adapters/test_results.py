@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from adapters.results import SqlResults, connect
+from adapters.results import SqlResults, open_results
 from adapters.results_tables import MIGRATIONS, VIEWS, schema
 from domain.errors import IntegrityError, Unavailable
 
@@ -28,7 +28,7 @@ RUN = {
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[SqlResults]:
-    results = connect(f"sqlite:///{tmp_path}/deep/results.db")
+    results = open_results(f"sqlite:///{tmp_path}/deep/results.db")
     yield results
     results.close()
 
@@ -114,7 +114,7 @@ def test_migrating_again_or_from_two_threads_at_once_is_harmless(tmp_path: Path)
 
     def open_it() -> None:
         try:
-            assert connect(url).version() == len(MIGRATIONS)
+            assert open_results(url).version() == len(MIGRATIONS)
         except Exception as error:  # the thread's error is the test's
             failures.append(error)
 
@@ -124,13 +124,13 @@ def test_migrating_again_or_from_two_threads_at_once_is_harmless(tmp_path: Path)
     for thread in threads:
         thread.join()
     assert failures == []
-    assert connect(url).migrate() == len(MIGRATIONS)
+    assert open_results(url).migrate() == len(MIGRATIONS)
 
 
 def test_a_database_that_cannot_be_opened_is_unavailable(tmp_path: Path) -> None:
     (tmp_path / "results.db").mkdir()
     with pytest.raises(Unavailable, match="results store"):
-        connect(f"sqlite:///{tmp_path}/results.db")
+        open_results(f"sqlite:///{tmp_path}/results.db")
 
 
 def test_reading_an_unknown_table_is_refused(store: SqlResults) -> None:
