@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from adapters.results_tables import MESSAGE_LENGTH, MIGRATIONS, schema
 from domain.errors import IntegrityError, ShelfcastError, Unavailable
+from domain.runs import RunId
 from domain.sales_weeks import SalesWeek
-from domain.segments import Segment
+from domain.segments import BASELINE, ENSEMBLE, Segment
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine, Table
@@ -75,7 +76,7 @@ class SqlResults:
 
         Read are run_id, kind, sales_week, attempt, status, times, correlation_id, operation_id, message, reason,
         `steps`, `completeness` {expected, scored, explained, gap}, `publish` {version, published_at, rows} and
-        `summary` {mape, baseline_mape, rmse_0, rmse_all, failover_segments}; whatever is missing stays empty.
+        `model_quality` {mape, baseline_mape, rmse_0, rmse_all} and `failovers`; whatever is missing stays empty.
         """
         run = _run_row(document)
         steps = [_step_row(run["run_id"], position, step) for position, step in enumerate(document.get("steps") or [])]
@@ -228,7 +229,8 @@ def _known(source: str) -> str:
 
 def _run_row(document: Mapping[str, Any]) -> dict[str, Any]:
     completeness, publish = document.get("completeness") or {}, document.get("publish") or {}
-    summary, week = document.get("summary") or {}, str(document["sales_week"])
+    summary = document.get("summary") or document.get("model_quality") or {}
+    week = str(document["sales_week"])
     explained = completeness.get("explained")
     started, ended = _moment(document.get("started_at")), _moment(document.get("ended_at"))
     return {
@@ -244,26 +246,33 @@ def _run_row(document: Mapping[str, Any]) -> dict[str, Any]:
         "published_at": _moment(publish.get("published_at")), "published_rows": publish.get("rows"),
         "mape": _number(summary.get("mape")), "baseline_mape": _number(summary.get("baseline_mape")),
         "rmse_0": _number(summary.get("rmse_0")), "rmse_all": _number(summary.get("rmse_all")),
-        "failover_segments": summary.get("failover_segments"),
+        "failover_segments": summary.get("failover_segments", document.get("failovers")),
     }
 
 
 def _step_row(run_id: str, position: int, step: Mapping[str, Any]) -> dict[str, Any]:
+    started, ended = _moment(step.get("started_at")), _moment(step.get("ended_at"))
+    lasted = (ended - started).total_seconds() if started and ended else None
     return {
         "run_id": run_id, "position": position, "step": step.get("name") or step.get("step"), "status": step["status"],
-        "started_at": _moment(step.get("started_at")), "ended_at": _moment(step.get("ended_at")),
-        "seconds": _number(step.get("seconds")), "message": _text(step.get("message")),
+        "started_at": started, "ended_at": ended,
+        "seconds": _number(step.get("seconds", lasted)), "message": _text(step.get("message")),
     }
 
 
 def _metric_row(run_id: str, row: Mapping[str, Any]) -> dict[str, Any]:
-    segment, week = Segment.parse(row["segment"]), str(row["sales_week"])
-    numbers = ("model_age_days", "mape", "baseline_mape", "rmse_0", "rmse_all", "wape", "bias", "seconds")
-    plain = ("model_version", "stage", "accepted", "failover", "stale", "trained_on", "mape_excluded", "evaluated")
+    segment = Segment.parse(row["segment"])
+    week = str(row.get("sales_week") or RunId.parse(run_id).sales_week)
+    numbers = (
+        "model_age_days", "mape", "baseline_mape", "mape_reduction", "rmse_0", "rmse_all", "wape", "baseline_rmse_0",
+        "baseline_rmse_all", "baseline_wape", "bias", "seconds",
+    )
+    plain = ("model_version", "stage", "accepted", "failover", "stale", "meets_mission", "mape_excluded")
     return {
         "run_id": run_id, "segment": segment.key, "member": row.get("member") or row.get("kind") or segment.kind,
         "sales_week": week, "week_start": SalesWeek.parse(week).monday, "region": segment.region,
         "store_format": segment.store_format, "velocity": segment.velocity, "kind": segment.kind,
+        "evaluated": row.get("evaluated", row.get("n")), "trained_on": _day(row.get("trained_on")),
         "reasons": _text(row.get("reasons")), "trained_at": _moment(row.get("trained_at")),
         "scored_at": _moment(row.get("scored_at")),
         **{name: row.get(name) for name in plain}, **{name: _number(row.get(name)) for name in numbers},
@@ -277,13 +286,15 @@ def _forecast_row(
     segment = segments.get(key)
     if segment is None:
         segment = segments.setdefault(key, Segment.parse(key))
-    orders = row.get("order_units")
+    orders, model = row.get("order_units"), row.get("model") or key
+    failover, source = _failover(row.get("failover"))
     return {
         "run_id": run_id, "sales_week": sales_week, "store_id": row["store_id"], "product_id": row["product_id"],
         "week_start": week_start, "segment": key, "region": segment.region, "store_format": segment.store_format,
-        "velocity": segment.velocity, "kind": row.get("kind") or segment.kind,
+        "velocity": segment.velocity, "model": model,
+        "kind": row.get("kind") or (BASELINE if str(model).endswith(f"-{BASELINE}") else ENSEMBLE),
         "model_version": row.get("model_version"), "units": float(row["units"]),
-        "order_units": None if orders in (None, "") else int(orders), "failover": _flag(row.get("failover")),
+        "order_units": None if orders in (None, "") else int(orders), "failover": failover, "failover_source": source,
     }
 
 
@@ -319,8 +330,20 @@ def _number(value: Any) -> float | None:
     return number if number - number == 0 else None
 
 
-def _flag(value: Any) -> bool:
-    return value.strip().lower() in ("true", "1", "yes") if isinstance(value, str) else bool(value)
+def _failover(value: Any) -> tuple[bool, str | None]:
+    """Read the published file's word (empty, or where the forecast came from instead), or a plain flag."""
+    text = str(value).strip() if value else ""
+    if text.lower() in ("", "false", "0"):
+        return False, None
+    return True, None if text.lower() in ("true", "1") else text
+
+
+def _day(value: Any) -> date | None:
+    """Read an ISO date; a sales week stands for its Sunday, the last day that a model trained on it has seen."""
+    if not value:
+        return None
+    text = str(value)
+    return SalesWeek.parse(text).sunday if "W" in text else date.fromisoformat(text[:10])
 
 
 def _text(value: Any) -> str | None:

@@ -27,7 +27,7 @@ MESSAGE_LENGTH = 2000
 VIEWS: Mapping[str, str] = {
     "current_forecasts": """
         SELECT f.run_id, f.store_id, f.product_id, f.sales_week, f.week_start, f.segment, f.region, f.store_format,
-               f.velocity, f.kind, f.model_version, f.units, f.order_units, f.failover
+               f.velocity, f.kind, f.model, f.model_version, f.units, f.order_units, f.failover, f.failover_source
         FROM forecasts AS f JOIN current_runs AS c ON c.run_id = f.run_id AND c.sales_week = f.sales_week""",
     "current_model_metrics": """
         SELECT m.* FROM model_metrics AS m JOIN current_runs AS c ON c.run_id = m.run_id""",
@@ -111,10 +111,12 @@ def schema() -> ResultsSchema:
         Column("store_format", name, nullable=False), Column("velocity", name, nullable=False),
         Column("kind", name, nullable=False), Column("model_version", version), Column("stage", name),
         Column("accepted", Boolean), Column("failover", Boolean), Column("stale", Boolean), Column("reasons", message),
-        Column("trained_on", week), Column("trained_at", moment), Column("scored_at", moment),
-        Column("model_age_days", Float), Column("mape", Float), Column("baseline_mape", Float), Column("rmse_0", Float),
-        Column("rmse_all", Float), Column("wape", Float), Column("bias", Float), Column("mape_excluded", Integer),
-        Column("evaluated", Integer), Column("seconds", Float),
+        Column("meets_mission", Boolean), Column("trained_on", day), Column("trained_at", moment),
+        Column("scored_at", moment),
+        Column("model_age_days", Float), Column("mape", Float), Column("baseline_mape", Float),
+        Column("mape_reduction", Float), Column("rmse_0", Float), Column("rmse_all", Float), Column("wape", Float),
+        Column("baseline_rmse_0", Float), Column("baseline_rmse_all", Float), Column("baseline_wape", Float),
+        Column("bias", Float), Column("mape_excluded", Integer), Column("evaluated", Integer), Column("seconds", Float),
         PrimaryKeyConstraint("run_id", "segment", "member"), Index("ix_model_metrics_week", "sales_week"),
     )
     Table(
@@ -124,8 +126,8 @@ def schema() -> ResultsSchema:
         Column("week_start", day, nullable=False), Column("segment", name, nullable=False),
         Column("region", name, nullable=False), Column("store_format", name, nullable=False),
         Column("velocity", name, nullable=False), Column("kind", name, nullable=False),
-        Column("model_version", version), Column("units", Float, nullable=False), Column("order_units", Integer),
-        Column("failover", Boolean, nullable=False),
+        Column("model", name), Column("model_version", version), Column("units", Float, nullable=False),
+        Column("order_units", Integer), Column("failover", Boolean, nullable=False), Column("failover_source", name),
         PrimaryKeyConstraint("run_id", "sales_week", "store_id", "product_id"),
         sqlite_with_rowid=False,  # the key is the table: half the size, and a week's rows lie together
     )

@@ -61,7 +61,7 @@ _ALL = (
               ("rows", "model_age_days", "units", "zero_share", "seconds")),
     EventType("drift", "production data or forecasts left the band seen in training", ("run_id", "segment", "feature"),
               ("region", "measure", "breached"), ("value", "threshold")),
-    EventType("forecast_published", "a week's forecasts became current", ("run_id", "publish_version"), ("path",),
+    EventType("week_published", "a week's forecasts became current", ("run_id", "publish_version"), ("path",),
               ("rows", "units")),
     EventType("forecast_realised", "actuals arrived for a published week", ("forecast_run_id", "segment"), ("region",),
               ("mape", "baseline_mape", "rmse_0", "rmse_all", "wape", "bias")),

@@ -94,10 +94,20 @@ def test_quality_takes_outcome_documents_and_the_newest_version_is_current(store
     assert row["source_file"] == "deliveries/2017-W44/x.csv"
 
 
+def test_forecasts_say_by_what_they_were_made_and_what_stood_in(store: SqlResults) -> None:
+    row = next(forecasts(1)) | {"kind": "", "model": "r01-large-baseline", "failover": "baseline"}
+    store.write_forecasts("weekly-2017-W45-a1", "2017-W45", iter([row]))
+    (kept,) = store.read("forecasts")
+    assert (kept["kind"], kept["failover"], kept["failover_source"]) == ("baseline", 1, "baseline")
+
+
 def test_numbers_that_sql_server_cannot_hold_become_null(store: SqlResults) -> None:
-    store.write_metrics("r", [{"segment": "r01-large-fast", "sales_week": "2017-W45", "mape": float("nan"),
-                               "wape": float("inf"), "reasons": ["above target", "thin"]}])
+    store.write_metrics("train-2017-W45-a1", [{
+        "segment": "r01-large-fast", "mape": float("nan"), "wape": float("inf"), "reasons": ["above target", "thin"],
+        "trained_on": "2017-11-05", "n": 40,
+    }])
     (row,) = store.read("model_metrics")
+    assert (row["sales_week"], str(row["trained_on"]), row["evaluated"]) == ("2017-W45", "2017-11-05", 40)
     assert (row["mape"], row["wape"], row["reasons"]) == (None, None, "above target; thin")
 
 
