@@ -15,6 +15,6 @@ class PollPolicy:
     longest_seconds: float
 
     def next_gap(self, previous_gap: float, *, changed: bool, retry_after: float = 0.0) -> float:
-        """Return the seconds to wait; a service that asked for patience (429) always gets at least what it asked for."""
+        """Return the seconds to wait; a service that asked for patience (429) gets at least what it asked for."""
         grown = self.first_seconds if changed or previous_gap <= 0 else previous_gap * GROWTH
         return max(min(grown, self.longest_seconds), self.first_seconds, retry_after)

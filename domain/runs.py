@@ -65,6 +65,12 @@ PLANS: Mapping[str, tuple[Step, ...]] = {
 KINDS = tuple(PLANS)
 
 
+def is_repeated(redo_from: str, step: Step) -> bool:
+    """Return whether a replay `from_step` does this step again even where it had succeeded."""
+    order = list(Step)
+    return bool(redo_from) and order.index(step) >= order.index(Step(redo_from))
+
+
 @dataclass(frozen=True)
 class RunId:
     """`weekly-2017-W45-a1`: kind, sales week, attempt. Also the durable instance id and the stem of job names."""
@@ -110,7 +116,7 @@ class RunRequest:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> RunRequest:
         """Read and check a request body; raise BadRequest naming field, value and remedy."""
-        kind = data.get("kind")
+        kind = str(data.get("kind"))
         if kind not in PLANS:
             raise BadRequest(
                 f"kind {kind!r} is not one of {', '.join(KINDS)}", field="kind", value=kind, remedy="use a listed kind"

@@ -1,0 +1,169 @@
+"""After training: judge every model, register it, promote what was accepted, and note why (R84-R87, N12)."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from domain import lake_paths
+from domain.acceptance import Verdict, judge
+from domain.errors import ShelfcastError
+from domain.job_states import Phase
+from domain.metrics import Tally, merge, metrics, value_added
+from domain.ports import ModelVersion
+from domain.sales_weeks import SalesWeek
+from orchestrators import job_plans, registry_names
+from orchestrators.audit import append_audit
+from orchestrators.ledger import Document, RunLedger
+from orchestrators.services import RunServices
+
+READERS = 8
+
+
+def accept_models(services: RunServices, request: dict[str, Any]) -> dict[str, Any]:
+    """Judge, register and promote the models of a run's training jobs; safe to repeat.
+
+    Every trained or failed segment ends in the run's `verdicts` with its reasons and numbers.
+    """
+    ledger = RunLedger(services.lake)
+    run = ledger.run(request["run_id"])
+    items = (ledger.jobs(run["run_id"], job_plans.TRAIN) or {"items": {}})["items"]
+    trained = {unit: item for unit, item in items.items() if item["phase"] == Phase.SUCCEEDED.value}
+    with ThreadPoolExecutor(READERS) as pool:
+        documents = pool.map(lambda unit: _measured(services, unit, trained[unit]), trained)
+        measured = dict(zip(trained, documents, strict=True))
+    registered = {(version.name, version.version): version for version in services.registry.models()}
+    verdicts: list[dict[str, Any]] = []
+    for unit in sorted(items):
+        if unit not in trained or isinstance(measured[unit], str):
+            why = measured.get(unit) or f"training failed: {items[unit]['error'] or items[unit]['status']}"
+            verdicts.append(_untrained(unit, str(why)))
+            continue
+        verdict = _judge(services, unit, measured[unit])
+        version = registry_names.model_version(items[unit]["identity"])
+        verdicts.append(verdict.to_dict() | {"model_version": version, "job": items[unit]["name"],
+                                             "weights": measured[unit].get("weights", {})})
+        _register(services, run, items[unit], verdict, version, registered)
+    ledger.note(run["run_id"], "verdicts", verdicts)
+    quality = quality_summary(verdicts, measured)
+    ledger.note(run["run_id"], "model_quality", quality)
+    ensembles = [v for v in verdicts if v["kind"] == "ensemble"]
+    accepted = sum(1 for v in ensembles if v["accepted"])
+    return {
+        "counts": {
+            "ensembles": len(ensembles), "accepted": accepted, "refused": len(ensembles) - accepted,
+            "baselines": len(verdicts) - len(ensembles),
+            "meet_mission": sum(1 for v in ensembles if v["meets_mission"]),
+        },
+        "message": f"{accepted} of {len(ensembles)} ensembles accepted",
+        "facts": {"model_quality": quality["overall"]},
+    }
+
+
+def _measured(services: RunServices, unit: str, item: Document) -> Any:
+    """Return a job's metrics.json, or a sentence why there is none to judge."""
+    container, prefix = lake_paths.parse_datastore_uri(item["output"])
+    try:
+        document, _ = services.lake.read_json(container, f"{prefix}{unit}/metrics.json")
+    except ShelfcastError as error:
+        return f"the job left no usable metrics: {error.message}"
+    if document["status"] != "trained":
+        return f"not trained: {document.get('error') or document['status']}"
+    return document
+
+
+def _judge(services: RunServices, unit: str, document: Document) -> Verdict:
+    members = {name: Tally.from_dict(sums) for name, sums in document["evaluation"]["members"].items()}
+    return judge(
+        unit, document["kind"], members,
+        mape_target=services.scenario.mape_target, mission_mape=services.scenario.mission_mape,
+    )
+
+
+def _untrained(unit: str, why: str) -> dict[str, Any]:
+    kind = "baseline" if unit.endswith("-baseline") else "ensemble"
+    empty = ("mape", "rmse_0", "rmse_all", "wape", "bias", "baseline_mape", "baseline_wape", "baseline_rmse_0",
+             "baseline_rmse_all", "mape_reduction", "over_share", "under_share")
+    return {"segment": unit, "kind": kind, "accepted": False, "reasons": [why], "meets_mission": False,
+            "model_version": "", "job": "", "weights": {}, "mape_excluded": 0, "n": 0} | dict.fromkeys(empty)
+
+
+def _register(
+    services: RunServices, run: Document, item: Document, verdict: Verdict, version: str,
+    registered: dict[tuple[str, str], ModelVersion],
+) -> None:
+    """Register as candidate, then move to production or refused; the old production version retires last."""
+    name = registry_names.model_name(verdict.segment)
+    known = registered.get((name, version))
+    wanted = registry_names.PRODUCTION if verdict.accepted else registry_names.REFUSED
+    if known and known.stage not in (registry_names.CANDIDATE, wanted):
+        return  # an operator has moved it since; a repeated step must not undo that
+    if known is None:
+        path = f"{item['output']}{verdict.segment}/"
+        known = services.registry.register(name, version, path, _tags(services, run, item, verdict))
+    if known.stage == wanted:
+        return
+    services.registry.set_stage(name, version, wanted)
+    if verdict.accepted:
+        for (other_name, other_version), other in registered.items():
+            if other_name == name and other_version != version and other.stage == registry_names.PRODUCTION:
+                services.registry.set_stage(name, other_version, registry_names.RETIRED)
+    append_audit(
+        services.lake, services.clock.now(), f"run {run['run_id']}",
+        "model_promoted" if verdict.accepted else "model_refused", f"{name}:{version}",
+        {"reasons": list(verdict.reasons), "mape": verdict.measured.mape, "wape": verdict.measured.wape,
+         "baseline_mape": verdict.baseline.mape},
+    )
+    services.telemetry.event(
+        "model_evaluated",
+        {"run_id": run["run_id"], "sales_week": run["sales_week"], "segment": verdict.segment, "model_version": version,
+         "accepted": verdict.accepted, "correlation_id": run["correlation_id"]},
+        {key: value for key, value in verdict.to_dict().items() if isinstance(value, float)},
+    )
+
+
+def _tags(services: RunServices, run: Document, item: Document, verdict: Verdict) -> dict[str, str]:
+    region, store_format, velocity = verdict.segment.split("-")
+    cutoff = SalesWeek.parse(run["cutoff"])
+    return {
+        "segment": verdict.segment, "region": region, "store_format": store_format, "velocity": velocity,
+        "kind": verdict.kind, "run_id": run["run_id"], "job": item["name"], "identity": item["identity"],
+        "trained_on": cutoff.sunday.isoformat(), "data_version": run["as_of_version"],
+        "code_version": run["code_version"], "curated": run["folder"],
+        "registered_at": services.clock.now().isoformat(timespec="seconds"),
+        "verdict": json.dumps(verdict.to_dict(), sort_keys=True),
+    }
+
+
+def quality_summary(verdicts: list[dict[str, Any]], measured: dict[str, Any]) -> dict[str, Any]:
+    """Return metrics of all ensembles together and per format x velocity, from added tallies (exact)."""
+    groups: dict[tuple[str, str], list[dict[str, Tally]]] = {}
+    for verdict in verdicts:
+        document = measured.get(verdict["segment"])
+        if verdict["kind"] != "ensemble" or not isinstance(document, dict):
+            continue
+        _, store_format, velocity = verdict["segment"].split("-")
+        members = {name: Tally.from_dict(sums) for name, sums in document["evaluation"]["members"].items()}
+        groups.setdefault((store_format, velocity), []).append(members)
+    everything = [members for group in groups.values() for members in group]
+    return {
+        "overall": _group_quality(everything),
+        "groups": [
+            {"store_format": store_format, "velocity": velocity} | _group_quality(group)
+            for (store_format, velocity), group in sorted(groups.items())
+        ],
+    }
+
+
+def _group_quality(group: list[dict[str, Tally]]) -> dict[str, Any]:
+    own = merge(members["ensemble"] for members in group)
+    baseline = merge(members["baseline"] for members in group)
+    values, reference = metrics(own), metrics(baseline)
+    return {
+        "models": len(group), "mape": values.mape, "mape_excluded": values.n_excluded_from_mape,
+        "rmse_0": values.rmse_zero, "rmse_all": values.rmse_all, "wape": values.wape, "bias": values.bias,
+        "baseline_mape": reference.mape, "baseline_rmse_0": reference.rmse_zero,
+        "baseline_rmse_all": reference.rmse_all, "baseline_wape": reference.wape,
+        "mape_reduction": value_added(own, baseline),
+    }

@@ -1,0 +1,141 @@
+"""After scoring: one table from all jobs, the completeness ledger, the scoring gate, the staged week."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import math
+from typing import TYPE_CHECKING, Any
+
+from domain import lake_paths
+from domain.assortment import ACTIVE
+from domain.completeness import Completeness
+from domain.job_states import Phase
+from domain.sales_weeks import SalesWeek
+from domain.scoring_gate import scoring_gate
+from orchestrators import job_plans
+from orchestrators.ledger import Document, RunLedger
+from orchestrators.services import RunServices
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COLUMNS = (
+    "store_id", "product_id", "sales_week", "segment", "model", "model_version", "units", "order_units", "failover",
+)
+MAX_NAMED = 20
+
+
+def collect_scores(services: RunServices, request: dict[str, Any]) -> dict[str, Any]:
+    """Join the jobs' forecasts, account for every expected pair, judge, and stage the week. Safe to repeat."""
+    ledger = RunLedger(services.lake)
+    run = ledger.run(request["run_id"])
+    noted = ledger.noted(run["run_id"], "lineup")
+    lineup = noted["lineup"]
+    container, folder = lake_paths.parse_datastore_uri(run["folder"])
+    curated, _ = services.lake.read_json(container, folder + "manifest.json")
+    pairs = _table(services, container, folder + "pairs.csv")
+    if run["request"]["segments"]:
+        pairs = pairs[pairs["segment"].isin(set(run["request"]["segments"]))]
+    products = _table(services, container, folder + "products.csv")
+    forecasts, bad_rows = _forecasts(services, ledger, run, lineup, pairs, products)
+    completeness = _completeness(pairs, forecasts, lineup)
+    ledger.note(run["run_id"], "completeness", completeness.to_dict())
+    by_segment = {str(key): float(value) for key, value in forecasts.groupby("segment")["units"].sum().items()}
+    gate = scoring_gate(completeness, by_segment, curated["recent_units"], bad_rows)
+    failovers = [key for key, entry in lineup.items() if entry["failover"]]
+    counts = {
+        "expected": completeness.expected, "scored": completeness.scored,
+        "explained": sum(completeness.explained.values()), "gap": completeness.gap,
+        "failover_segments": len(failovers),
+    }
+    result: dict[str, Any] = {
+        "counts": counts,
+        "message": "{expected} expected = {scored} scored + {explained} explained, gap {gap}".format(**counts),
+        "facts": {"completeness": completeness.to_dict(), "failovers": len(failovers)},
+    }
+    if not gate["open"]:
+        result["failed"] = "the scoring gate is closed: " + "; ".join(gate["reasons"][:5])
+        return result
+    data = _csv(forecasts)
+    staged = f"{lake_paths.staging_folder(SalesWeek.parse(run['sales_week']), run['run_id'])}forecasts.csv"
+    services.lake.write(lake_paths.STAGING, staged, data)
+    result["facts"]["staged"] = {
+        "path": staged, "rows": len(forecasts), "sha256": hashlib.sha256(data).hexdigest(),
+        "units": round(sum(by_segment.values()), 3),
+    }
+    return result
+
+
+def _forecasts(
+    services: RunServices, ledger: RunLedger, run: Document, lineup: dict[str, Any],
+    pairs: pd.DataFrame, products: pd.DataFrame,
+) -> tuple[pd.DataFrame, list[str]]:
+    """Return the forecasts of the active pairs, each by the model that its segment's lineup names."""
+    import pandas as pd
+
+    items = (ledger.jobs(run["run_id"], job_plans.SCORE) or {"items": {}})["items"].values()
+    parts = []
+    for item in items:
+        if item["phase"] == Phase.SUCCEEDED.value:
+            container, prefix = lake_paths.parse_datastore_uri(item["output"])
+            parts.append(_table(services, container, f"{prefix}forecasts.csv"))
+    scored = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(
+        columns=["store_id", "product_id", "sales_week", "segment", "units"]
+    )
+    scored = scored.rename(columns={"segment": "model"})
+    active = pairs[pairs["state"] == ACTIVE].copy()
+    active["model"] = active["segment"].map({key: entry["model"] for key, entry in lineup.items()})
+    joined = active.merge(scored, on=["store_id", "product_id", "model"], how="inner", validate="1:m")
+    joined["model_version"] = joined["segment"].map({key: entry["version"] for key, entry in lineup.items()})
+    failovers = {key: entry["source"] for key, entry in lineup.items() if entry["failover"]}
+    joined["failover"] = joined["segment"].map(failovers).fillna("")
+    joined["units"] = joined["units"].astype(float)
+    usable = joined["units"].map(math.isfinite) & (joined["units"] >= 0)
+    bad = joined[~usable]
+    bad_rows = [f"{store}/{product}: {units}" for store, product, units in
+                zip(bad["store_id"], bad["product_id"], bad["units"], strict=True)][:MAX_NAMED]
+    pack = dict(zip(products["product_id"], products["pack_size"], strict=True))
+    joined["order_units"] = [
+        order_units(units, int(pack.get(product) or 1)) if math.isfinite(units) else 0
+        for units, product in zip(joined["units"], joined["product_id"], strict=True)
+    ]
+    return joined[list(COLUMNS)].sort_values(["store_id", "product_id", "sales_week"]), bad_rows
+
+
+def order_units(units: float, pack_size: int) -> int:
+    """Return what to order (R46): the forecast rounded to whole units, then up to full packs."""
+    whole = math.floor(units + 0.5)
+    return -(-whole // pack_size) * pack_size
+
+
+def _completeness(pairs: pd.DataFrame, forecasts: pd.DataFrame, lineup: dict[str, Any]) -> Completeness:
+    states = pairs["state"].value_counts().sort_index()
+    explained = {str(state): int(count) for state, count in states.items() if state != ACTIVE}
+    active = pairs[pairs["state"] == ACTIVE]
+    without_model = {key for key, entry in lineup.items() if not entry["model"]}
+    orphaned = int(active["segment"].isin(without_model).sum())
+    if orphaned:
+        explained["no_model"] = orphaned
+    expected_keys = set(zip(active["store_id"], active["product_id"], strict=True))
+    scored_keys = set(zip(forecasts["store_id"], forecasts["product_id"], strict=True))
+    excused = active[active["segment"].isin(without_model)]
+    missing = expected_keys - scored_keys - set(zip(excused["store_id"], excused["product_id"], strict=True))
+    failover = {str(k): int(v) for k, v in forecasts[forecasts["failover"] != ""]["failover"].value_counts().items()}
+    return Completeness(
+        expected=len(pairs), scored=len(expected_keys & scored_keys), explained=explained, failover=failover,
+        unexpected=len(forecasts) - len(expected_keys & scored_keys),
+        gap_pairs=tuple("/".join(pair) for pair in sorted(missing)[:MAX_NAMED]),
+    )
+
+
+def _table(services: RunServices, container: str, path: str) -> pd.DataFrame:
+    import pandas as pd
+
+    return pd.read_csv(io.BytesIO(services.lake.read(container, path).data), dtype=str, keep_default_na=False)
+
+
+def _csv(forecasts: pd.DataFrame) -> bytes:
+    text = io.StringIO()
+    forecasts.to_csv(text, index=False, lineterminator="\n", float_format="%.4f")
+    return text.getvalue().encode()

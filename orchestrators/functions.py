@@ -1,0 +1,145 @@
+"""Bindings of the orchestrators and their activities: parse, call one body, shape the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import azure.durable_functions as df
+
+from domain import activity_names as names
+from domain.errors import ShelfcastError
+
+blueprint = df.Blueprint()
+
+
+def _call(body: Callable[..., dict[str, Any]], request: dict[str, Any]) -> dict[str, Any]:
+    """Run a body; an error that no retry can cure becomes a result, so that no retry is wasted on it."""
+    from bootstrap import services
+
+    try:
+        return body(services(), request)
+    except ShelfcastError as error:
+        if error.retryable:
+            raise
+        return {"failed": f"{error.code}: {error.message}"}
+
+
+@blueprint.orchestration_trigger(context_name="context", orchestration=names.RUN_WEEK)
+def run_week(context: df.DurableOrchestrationContext):  # type: ignore[no-untyped-def]
+    """One run: weekly, train, score, validate or backfill."""
+    from orchestrators.weekly import run_week as orchestrate
+
+    return (yield from orchestrate(context))
+
+
+@blueprint.orchestration_trigger(context_name="context", orchestration=names.RUN_JOBS)
+def run_jobs(context: df.DurableOrchestrationContext):  # type: ignore[no-untyped-def]
+    """The poll loop of one phase of a run."""
+    from orchestrators.job_loop import run_jobs as orchestrate
+
+    return (yield from orchestrate(context))
+
+
+@blueprint.orchestration_trigger(context_name="context", orchestration=names.AWAIT_RUN)
+def await_run(context: df.DurableOrchestrationContext):  # type: ignore[no-untyped-def]
+    """Wait for a run on behalf of a Data Factory WebHook activity, then call it back."""
+    from orchestrators.webhook import await_run as orchestrate
+
+    return (yield from orchestrate(context))
+
+
+@blueprint.activity_trigger(input_name="request", activity=names.OPEN_RUN)
+def open_run(request: dict) -> dict:  # type: ignore[type-arg]
+    """See orchestrators.runs.open_run."""
+    from orchestrators.runs import open_run as body
+
+    return _call(body, request)
+
+
+@blueprint.activity_trigger(input_name="request", activity=names.NOTE_STEP)
+def note_step(request: dict) -> dict:  # type: ignore[type-arg]
+    """See orchestrators.runs.note_step."""
+    from orchestrators.runs import note_step as body
+
+    return _call(body, request)
+
+
+@blueprint.activity_trigger(input_name="request", activity=names.CLOSE_RUN)
+def close_run(request: dict) -> dict:  # type: ignore[type-arg]
+    """See orchestrators.runs.close_run."""
+    from orchestrators.runs import close_run as body
+
+    return _call(body, request)
+
+
+@blueprint.activity_trigger(input_name="request", activity=names.DECIDE_TRAINING)
+def decide_training(request: dict) -> dict:  # type: ignore[type-arg]
+    """See orchestrators.deciding.decide_run."""
+    from orchestrators.deciding import decide_run as body
+
+    return _call(body, request)
+
+
+@blueprint.activity_trigger(input_name="request", activity=names.PLAN_JOBS)
+def plan_jobs(request: dict) -> dict:  # type: ignore[type-arg]
+    """See orchestrators.job_watch.plan_phase."""
+    from orchestrators.job_watch import plan_phase as body
+
+    return _call(body, request)
+
+
+@blueprint.activity_trigger(input_name="request", activity=names.SUBMIT_JOBS)
+def submit_jobs(request: dict) -> dict:  # type: ignore[type-arg]
+    """See orchestrators.job_watch.submit_units."""
+    from orchestrators.job_watch import submit_units as body
+
+    return _call(body, request)
+
+
+@blueprint.activity_trigger(input_name="request", activity=names.POLL_JOBS)
+def poll_jobs(request: dict) -> dict:  # type: ignore[type-arg]
+    """See orchestrators.job_watch.poll_phase."""
+    from orchestrators.job_watch import poll_phase as body
+
+    return _call(body, request)
+
+
+@blueprint.activity_trigger(input_name="request", activity=names.ACCEPT_MODELS)
+def accept_models(request: dict) -> dict:  # type: ignore[type-arg]
+    """See orchestrators.accepting.accept_models."""
+    from orchestrators.accepting import accept_models as body
+
+    return _call(body, request)
+
+
+@blueprint.activity_trigger(input_name="request", activity=names.COLLECT_SCORES)
+def collect_scores(request: dict) -> dict:  # type: ignore[type-arg]
+    """See orchestrators.collecting.collect_scores."""
+    from orchestrators.collecting import collect_scores as body
+
+    return _call(body, request)
+
+
+@blueprint.activity_trigger(input_name="request", activity=names.PUBLISH_WEEK)
+def publish_week(request: dict) -> dict:  # type: ignore[type-arg]
+    """See orchestrators.publishing.publish_week."""
+    from orchestrators.publishing import publish_week as body
+
+    return _call(body, request)
+
+
+@blueprint.activity_trigger(input_name="request", activity=names.WRITE_RESULTS)
+def write_results(request: dict) -> dict:  # type: ignore[type-arg]
+    """See orchestrators.writing_results.write_results."""
+    from orchestrators.writing_results import write_results as body
+
+    return _call(body, request)
+
+
+@blueprint.activity_trigger(input_name="request", activity=names.CALL_BACK)
+def call_back(request: dict) -> dict:  # type: ignore[type-arg]
+    """See orchestrators.webhook.call_back."""
+    from orchestrators.webhook import call_back as body
+
+    return _call(body, request)

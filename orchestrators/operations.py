@@ -1,0 +1,159 @@
+"""Runs over HTTP: start, list, show, wait, replay, cancel. Bindings only."""
+
+from __future__ import annotations
+
+import azure.durable_functions as df
+import azure.functions as func
+
+from domain import activity_names as names
+from domain.errors import BadRequest, ShelfcastError
+from domain.runs import RunId, RunRequest, RunStatus
+from http_api import OPERATOR, READER, answer, caller, json_body, number, problem, respond
+
+blueprint = df.Blueprint()
+
+WAIT_SECONDS = 10
+_LIVE = {
+    df.OrchestrationRuntimeStatus.Running, df.OrchestrationRuntimeStatus.Pending,
+    df.OrchestrationRuntimeStatus.Suspended, df.OrchestrationRuntimeStatus.ContinuedAsNew,
+}
+
+
+async def _ensure_orchestrated(client: df.DurableOrchestrationClient, run_id: str, status: RunStatus) -> None:
+    """Start the run's orchestration unless the run has ended or it is alive: cures a start whose answer was lost."""
+    if status.ended:
+        return
+    state = await client.get_status(run_id)
+    if state is None or state.runtime_status not in _LIVE:
+        await client.start_new(names.RUN_WEEK, run_id, {"run_id": run_id})
+
+
+def _started(request: func.HttpRequest, run_id: str, is_new: bool) -> func.HttpResponse:
+    wait_url = f"{request.url.split('/api/')[0]}/api/runs/{run_id}/wait"
+    document = {"run_id": run_id, "is_new": is_new, "wait_url": wait_url, "status_url": wait_url.removesuffix("/wait")}
+    return answer(document, 202, {"Location": wait_url, "Retry-After": str(WAIT_SECONDS)})
+
+
+@blueprint.route(route="runs", methods=["POST"], auth_level=func.AuthLevel.FUNCTION)
+@blueprint.durable_client_input(client_name="client")
+async def start_run(req: func.HttpRequest, client: df.DurableOrchestrationClient) -> func.HttpResponse:
+    """Start a run; the same wish again is the same run."""
+    from bootstrap import services
+    from orchestrators import runs
+    from orchestrators.ledger import RunLedger
+
+    try:
+        body = json_body(req)
+        body["requested_by"] = caller(req, OPERATOR)
+        body["correlation_id"] = body.get("correlation_id") or req.headers.get("x-correlation-id") or ""
+        run_id, is_new = runs.start_run(services(), RunRequest.from_dict(body))
+        status = RunStatus(RunLedger(services().lake).run(str(run_id))["status"])
+        await _ensure_orchestrated(client, str(run_id), status)
+    except ShelfcastError as error:
+        return problem(error, req.url)
+    return _started(req, str(run_id), is_new)
+
+
+@blueprint.route(route="runs/webhook", methods=["POST"], auth_level=func.AuthLevel.FUNCTION)
+@blueprint.durable_client_input(client_name="client")
+async def start_run_webhook(req: func.HttpRequest, client: df.DurableOrchestrationClient) -> func.HttpResponse:
+    """Start a run for a Data Factory WebHook activity; its callBackUri is called when the run has ended."""
+    from bootstrap import services
+    from orchestrators import runs
+    from orchestrators.ledger import RunLedger
+    from orchestrators.webhook import check_callback
+
+    try:
+        body = json_body(req)
+        callback = check_callback(str(body.pop("callBackUri", "")))
+        body["requested_by"] = caller(req, OPERATOR)
+        run_id, is_new = runs.start_run(services(), RunRequest.from_dict(body))
+        status = RunStatus(RunLedger(services().lake).run(str(run_id))["status"])
+        await _ensure_orchestrated(client, str(run_id), status)
+        await client.start_new(names.AWAIT_RUN, None, {"run_id": str(run_id), "callback": callback})
+    except ShelfcastError as error:
+        return problem(error, req.url)
+    return _started(req, str(run_id), is_new)
+
+
+@blueprint.route(route="runs/{run_id}/replay", methods=["POST"], auth_level=func.AuthLevel.FUNCTION)
+@blueprint.durable_client_input(client_name="client")
+async def replay_run(req: func.HttpRequest, client: df.DurableOrchestrationClient) -> func.HttpResponse:
+    """Replay an ended run: adopt what is done, do what is missing; dry_run only shows the plan."""
+    from bootstrap import services
+    from orchestrators import replaying
+
+    try:
+        actor = caller(req, OPERATOR)
+        outcome = replaying.replay_run(services(), req.route_params["run_id"], json_body(req), actor)
+        if not outcome["started"]:
+            return answer(outcome)
+        await _ensure_orchestrated(client, outcome["run_id"], RunStatus.RUNNING)
+    except ShelfcastError as error:
+        return problem(error, req.url)
+    started = _started(req, outcome["run_id"], True)
+    return answer(outcome, 202, dict(started.headers))
+
+
+@blueprint.route(route="runs/{run_id}/cancel", methods=["POST"], auth_level=func.AuthLevel.FUNCTION)
+def cancel_run(req: func.HttpRequest) -> func.HttpResponse:
+    """Ask a run to stop at its next look at the jobs."""
+    def body() -> func.HttpResponse:
+        from bootstrap import services
+        from orchestrators.runs import request_cancel
+
+        actor = caller(req, OPERATOR)
+        reason = str(json_body(req).get("reason") or "").strip()
+        if not reason:
+            raise BadRequest("a cancellation needs a reason", field="reason", remedy="say why")
+        document = request_cancel(services(), req.route_params["run_id"], actor, reason)
+        return answer({"run_id": document["run_id"], "status": document["status"]}, 202)
+
+    return respond(req, body)
+
+
+@blueprint.route(route="runs", methods=["GET"], auth_level=func.AuthLevel.FUNCTION)
+def list_runs(req: func.HttpRequest) -> func.HttpResponse:
+    """List the newest runs."""
+    def body() -> func.HttpResponse:
+        from bootstrap import services
+        from orchestrators.reading import run_rows
+
+        caller(req, READER)
+        return answer({"runs": run_rows(services(), number(req, "limit", 50, 500))})
+
+    return respond(req, body)
+
+
+@blueprint.route(route="runs/{run_id}", methods=["GET"], auth_level=func.AuthLevel.FUNCTION)
+def show_run(req: func.HttpRequest) -> func.HttpResponse:
+    """Show all that the ledger knows of a run."""
+    def body() -> func.HttpResponse:
+        from bootstrap import services
+        from orchestrators.reading import run_details
+
+        caller(req, READER)
+        return answer(run_details(services(), str(RunId.parse(req.route_params["run_id"]))))
+
+    return respond(req, body)
+
+
+@blueprint.route(route="runs/{run_id}/wait", methods=["GET"], auth_level=func.AuthLevel.FUNCTION)
+def wait_for_run(req: func.HttpRequest) -> func.HttpResponse:
+    """202 with Location and Retry-After until the run has ended, then 200 with its outcome (for a WebActivity)."""
+    def body() -> func.HttpResponse:
+        from bootstrap import services
+        from orchestrators.ledger import RunLedger
+
+        caller(req, READER)
+        document = RunLedger(services().lake).run(str(RunId.parse(req.route_params["run_id"])))
+        outcome = {
+            key: document.get(key)
+            for key in ("run_id", "kind", "sales_week", "status", "message", "started_at", "ended_at", "publish",
+                        "completeness", "correlation_id")
+        }
+        if RunStatus(document["status"]).ended:
+            return answer(outcome)
+        return answer(outcome, 202, {"Location": req.url, "Retry-After": str(WAIT_SECONDS)})
+
+    return respond(req, body)
