@@ -1,0 +1,1 @@
+"""Runs any Data Factory's JSON on this machine: real HTTP, Microsoft's expression engine, the service's flow rules."""

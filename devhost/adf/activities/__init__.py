@@ -1,0 +1,1 @@
+"""What executes each modelled activity type."""
