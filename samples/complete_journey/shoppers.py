@@ -68,9 +68,11 @@ def banded_median(bands: list[Band], weights: Floats) -> float:
 def _baskets(journey: Journey, stores: tuple[Store, ...]) -> list[dict[int, int]]:
     """Count the baskets of every household in every store, up to the cutoff."""
     known = journey.known()
-    visits = np.unique(np.stack([journey.store[known], journey.household[known], journey.basket[known]]), axis=1)
+    _, first = np.unique(journey.basket[known], return_index=True)  # a basket is one household's in one store
     counts: dict[int, dict[int, int]] = {store.number: {} for store in stores}
-    for store, household in visits[:2].T.tolist():
+    for store, household in zip(
+        journey.store[known][first].tolist(), journey.household[known][first].tolist(), strict=True
+    ):
         if store in counts:
             counts[store][household] = counts[store].get(household, 0) + 1
     return [counts[store.number] for store in stores]
