@@ -10,7 +10,7 @@ import hashlib
 import math
 import random
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from functools import cache
 
 from domain.sales_weeks import SalesWeek, weeks_between
@@ -191,10 +191,13 @@ def events() -> tuple[Event, ...]:
     found = [Event(f"E{number:03d}", *entry) for number, entry in enumerate(everywhere, start=1)]
     draw = stream("events")
     for region in regions():
-        week = draw.choice(WEEKS)
-        friday, sunday = date.fromordinal(week.monday.toordinal() + 4), week.sunday
+        number, week, holiday = region.name[1:], draw.choice(WEEKS), draw.choice(WEEKS)
+        friday = week.monday + timedelta(days=4)
+        name = f"Street food festival {region.name}"
+        found.append(Event(f"E1{number}", name, "sport", friday, week.sunday, region.name))
+        name = f"School holiday {region.name}"
         found.append(
-            Event(f"E1{region.name[1:]}", f"Street food festival {region.name}", "sport", friday, sunday, region.name)
+            Event(f"E3{number}", name, "school", holiday.monday, holiday.monday + timedelta(days=4), region.name)
         )
     return tuple(sorted(found, key=lambda event: (event.first, event.event_id)))
 
