@@ -103,6 +103,12 @@ def _backfill(options: argparse.Namespace) -> int:
     return backfill(load_factory(options), read_options(options), options.trigger, start=options.start, end=options.end)
 
 
+def _next(options: argparse.Namespace) -> int:
+    from devhost.adf.triggers.service import upcoming
+
+    return upcoming(load_factory(options), options.trigger, after=options.after, count=options.count)
+
+
 def _fire(options: argparse.Namespace) -> int:
     from devhost.adf.triggers.service import fire
 
@@ -173,12 +179,18 @@ def _parser() -> argparse.ArgumentParser:
     backfill.add_argument("trigger")
     backfill.add_argument("--start", metavar="INSTANT", help="first window at or after (default: the trigger's start)")
     backfill.add_argument("--end", metavar="INSTANT", help="windows ending at or before (default: now)")
+    backfill.add_argument("--rerun-failed", action="store_true", help="failed and cancelled windows again")
     _run_options(backfill)
 
     fire = _command(commands, "fire", _fire, "fire a schedule trigger once, as if its time had come")
     fire.add_argument("trigger")
     fire.add_argument("--at", metavar="INSTANT", help="the scheduled time (default: the last one due)")
     _run_options(fire)
+
+    upcoming = _command(commands, "next", _next, "the next fire times of schedule triggers")
+    upcoming.add_argument("trigger", nargs="*")
+    upcoming.add_argument("--after", metavar="INSTANT", help="default: now")
+    upcoming.add_argument("--count", type=int, default=10)
     return parser
 
 

@@ -1,0 +1,287 @@
+"""Offline validation: references, parameters, expressions and, given an OpenAPI document, the called routes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from devhost.adf.errors import ExpressionError, FactoryError, ParameterError
+from devhost.adf.expressions import Bindings, Node, evaluate, is_dynamic, parse
+from devhost.adf.factory import Activity, Factory, Pipeline
+from devhost.adf.parameters import ParameterSpec, coerce, specs
+from devhost.adf.scope import ancestors, is_expression
+from devhost.adf.triggers.starting import pipelines_of
+
+FUNCTIONS: Final = frozenset(
+    (
+        "concat endsWith guid indexOf lastIndexOf replace split startsWith substring toLower toUpper trim "
+        "contains empty first intersection join last length skip take union "
+        "and equals greater greaterOrEquals if less lessOrEquals not or "
+        "array base64 base64ToBinary base64ToString binary bool coalesce createArray dataUri dataUriToBinary "
+        "dataUriToString decodeBase64 decodeDataUri decodeUriComponent encodeUriComponent float int json string "
+        "uriComponent uriComponentToBinary uriComponentToString xml xpath "
+        "add div max min mod mul rand range sub "
+        "addDays addHours addMinutes addSeconds addToTime convertFromUtc convertTimeZone convertToUtc dayOfMonth "
+        "dayOfWeek dayOfYear formatDateTime getFutureTime getPastTime startOfDay startOfHour startOfMonth "
+        "subtractFromTime ticks utcNow"
+    )
+    .lower()
+    .split()
+)
+_SYSTEM: Final = frozenset(
+    (
+        "dataFactory pipeline runId triggerType triggerId triggerName triggerTime groupId "
+        "triggeredByPipelineName triggeredByPipelineRunId triggerEvent parameters globalParameters"
+    )
+    .lower()
+    .split()
+)
+_REFERENCES: Final = {
+    "PipelineReference": "pipelines",
+    "DatasetReference": "datasets",
+    "LinkedServiceReference": "linked_services",
+}
+
+
+@dataclass(frozen=True, order=True)
+class Finding:
+    """One fault and where it is (`pipeline/activity`)."""
+
+    where: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.text}"
+
+
+@dataclass(frozen=True)
+class Place:
+    """One activity with what its expressions may name. `before` are activities that surely ended."""
+
+    pipeline: Pipeline
+    activity: Activity
+    before: Mapping[str, Activity]
+    in_loop: bool
+
+    @property
+    def where(self) -> str:
+        """The finding's place."""
+        return f"{self.pipeline.name}/{self.activity.name}"
+
+    def expressions(self) -> Iterator[str]:
+        """Every expression of the activity itself, without those of its inner activities."""
+        return expressions_of(own_definition(self.activity))
+
+
+def check_factory(
+    factory: Factory, *, openapi: Path | Mapping[str, Any] | None = None, base: str | None = None
+) -> list[Finding]:
+    """Every fault of a factory, sorted. With an OpenAPI document, also every call that its app would not understand.
+
+    `base` is the address of that app as the pipelines write it; by default the factory's function linked services.
+    """
+    found: set[Finding] = set()
+    places = [place for pipeline in factory.pipelines.values() for place in _places(pipeline)]
+    for place in places:
+        found |= {Finding(place.where, text) for text in _check_activity(factory, place)}
+    for name, definition in factory.triggers.items():
+        found |= {Finding(f"trigger {name}", text) for text in _check_trigger(factory, definition)}
+    if openapi is not None:
+        from devhost.adf.contract import Contract
+
+        document = json.loads(openapi.read_text(encoding="utf-8")) if isinstance(openapi, Path) else openapi
+        contract = Contract(factory, document, base)
+        for place in places:
+            found |= {Finding(place.where, text) for text in contract.check(place)}
+    return sorted(found)
+
+
+def expressions_of(value: Any) -> Iterator[str]:
+    """Every text with an expression in a JSON value."""
+    if isinstance(value, str):
+        if is_dynamic(value):
+            yield value
+    elif isinstance(value, list):
+        for part in value:
+            yield from expressions_of(part)
+    elif isinstance(value, dict):
+        inner = [value.get("value", value.get("content"))] if is_expression(value) else list(value.values())
+        for part in inner:
+            yield from expressions_of(part)
+
+
+def own_definition(activity: Activity) -> dict[str, Any]:
+    """An activity's JSON without its inner activities."""
+    properties = {key: value for key, value in activity.properties.items() if key not in _CHILD_KEYS}
+    return {**activity.definition, "typeProperties": properties}
+
+
+_CHILD_KEYS: Final = ("activities", "ifTrueActivities", "ifFalseActivities", "defaultActivities", "cases")
+
+
+def _places(pipeline: Pipeline) -> Iterator[Place]:
+    yield from _level(pipeline, pipeline.activities, {}, in_loop=False)
+
+
+def _level(
+    pipeline: Pipeline, activities: tuple[Activity, ...], outer: Mapping[str, Activity], *, in_loop: bool
+) -> Iterator[Place]:
+    named = {activity.name: activity for activity in activities}
+    before = ancestors(activities)
+    for activity in activities:
+        if activity.inactive_as is not None:
+            continue
+        seen = dict(outer)
+        for name in before[activity.name]:
+            seen |= {inner.name: inner for inner in named[name].walk()}
+        own = {inner.name: inner for inner in activity.walk()} if activity.type == "Until" else {}
+        yield Place(pipeline, activity, seen | own, in_loop)
+        for _, inner in activity.children:
+            yield from _level(pipeline, inner, seen, in_loop=in_loop or activity.type == "ForEach")
+
+
+def _check_activity(factory: Factory, place: Place) -> Iterator[str]:
+    activity = place.activity
+    definition = own_definition(activity)
+    yield from _check_references(factory, definition)
+    if activity.type in ("SetVariable", "AppendVariable") and activity.properties.get("setSystemVariable") is not True:
+        name = str(activity.properties.get("variableName"))
+        if name not in place.pipeline.variables:
+            yield f"variable {name!r} is not declared"
+    for text in expressions_of(definition):
+        yield from _check_expression(factory, place, text)
+
+
+def _check_references(factory: Factory, value: Any) -> Iterator[str]:
+    if isinstance(value, list):
+        for part in value:
+            yield from _check_references(factory, part)
+    if not isinstance(value, dict):
+        return
+    kind, name = _REFERENCES.get(str(value.get("type"))), value.get("referenceName")
+    if kind and isinstance(name, str) and not is_dynamic(name):
+        target = getattr(factory, kind).get(name)
+        what = f"{kind.removesuffix('s').replace('_', ' ')} {name!r}"
+        if target is None:
+            yield f"{what} does not exist"
+        elif kind != "pipelines":
+            yield from _check_given(value.get("parameters") or {}, specs(target.get("parameters")), what)
+    pipeline = value.get("pipeline")
+    if isinstance(pipeline, dict) and pipeline.get("referenceName") in factory.pipelines:
+        child = factory.pipelines[str(pipeline["referenceName"])]
+        yield from _check_given(value.get("parameters") or {}, child.parameters, f"pipeline {child.name!r}")
+    for part in value.values():
+        yield from _check_references(factory, part)
+
+
+def _check_given(given: Mapping[str, Any], declared: Mapping[str, ParameterSpec], target: str) -> Iterator[str]:
+    for name, value in given.items():
+        if name not in declared:
+            yield f"{target} has no parameter {name!r}"
+        elif not is_expression(value) and not (isinstance(value, str) and is_dynamic(value)):
+            try:
+                coerce(value, declared[name].type, f"parameter {name!r} of {target}")
+            except ParameterError as error:
+                yield str(error)
+    for name, spec in declared.items():
+        if spec.required and name not in given:
+            yield f"parameter {name!r} of {target} is not given and has no default"
+
+
+def _check_expression(factory: Factory, place: Place, text: str) -> Iterator[str]:
+    try:
+        tree = parse(text)
+    except ExpressionError as error:
+        yield str(error)
+        return
+    for node in tree.walk():
+        if node.kind == "call":
+            yield from (f"{fault} (in {text[:120]})" for fault in _check_call(factory, place, node))
+
+
+def _check_call(factory: Factory, place: Place, node: Node) -> Iterator[str]:
+    name, keys = str(node.value).lower(), node.keys()
+    literals = [str(a.value) for a in node.arguments if a.kind == "literal"]
+    if name == "pipeline":
+        yield from _check_pipeline_read(factory, place, keys)
+    elif name == "variables":
+        yield from (f"variable {v!r} is not declared" for v in literals if v not in place.pipeline.variables)
+    elif name == "activity":
+        for read in literals:
+            if read not in place.before:
+                yield f"activity({read!r}) is not an activity that surely ended before this one"
+            else:
+                yield from _check_return(factory, place.before[read], keys)
+    elif name == "item":
+        if not place.in_loop and place.activity.type not in ("Filter", "ForEach"):
+            yield "item() outside a ForEach or Filter"
+    elif name in ("trigger", "triggerbody"):
+        yield f"{node.value}() outside a trigger: hand it over as a parameter"
+    elif name not in FUNCTIONS:
+        yield f"{node.value}() is not one of Data Factory's functions"
+    else:
+        yield from _check_count(str(node.value), len(node.arguments))
+
+
+def _check_pipeline_read(factory: Factory, place: Place, keys: tuple[str | int | None, ...]) -> Iterator[str]:
+    first = str(keys[0]).lower() if keys else ""
+    second = keys[1] if len(keys) > 1 else None
+    if first not in _SYSTEM:
+        yield f"pipeline().{keys[0] if keys else ''} is not a system variable"
+    elif first == "parameters" and isinstance(second, str) and second not in place.pipeline.parameters:
+        yield f"parameter {second!r} is not declared"
+    elif first == "globalparameters" and isinstance(second, str) and second not in factory.global_parameters:
+        yield f"global parameter {second!r} is not declared"
+
+
+def _check_return(factory: Factory, called: Activity, keys: tuple[str | int | None, ...]) -> Iterator[str]:
+    """A value read from a called pipeline must be one that it returns."""
+    if called.type != "ExecutePipeline" or [str(k).lower() for k in keys[:2]] != ["output", "pipelinereturnvalue"]:
+        return
+    child = factory.pipelines.get(str((called.properties.get("pipeline") or {}).get("referenceName")))
+    if child is None or len(keys) < 3 or not isinstance(keys[2], str):
+        return
+    returned = {
+        str(entry.get("key"))
+        for activity in child.walk()
+        if activity.type == "SetVariable" and activity.properties.get("setSystemVariable") is True
+        for entry in activity.properties.get("value") or []
+    }
+    if keys[2] not in returned:
+        known = ", ".join(sorted(returned)) or "nothing"
+        yield f"pipeline {child.name!r} does not return {keys[2]!r}; it returns {known}"
+
+
+def _check_count(function: str, count: int) -> Iterator[str]:
+    try:
+        evaluate(f"@{function}({','.join(['null'] * count)})", Bindings())
+    except ExpressionError as error:
+        if "was invoked with" in str(error):
+            yield str(error).split(" Please see")[0]
+
+
+def _check_trigger(factory: Factory, definition: Mapping[str, Any]) -> Iterator[str]:
+    for name, given in pipelines_of(definition):
+        try:
+            pipeline = factory.pipeline(name)
+        except FactoryError as error:
+            yield str(error)
+            continue
+        yield from _check_given(given, pipeline.parameters, f"pipeline {name!r}")
+        for text in expressions_of(dict(given)):
+            try:
+                calls = [node for node in parse(text).walk() if node.kind == "call"]
+            except ExpressionError as error:
+                yield str(error)
+                continue
+            for node in calls:
+                function = str(node.value).lower()
+                if function not in FUNCTIONS | {"trigger", "triggerbody", "pipeline"}:
+                    yield f"{node.value}() is not one of Data Factory's functions (in {text[:120]})"
+    for entry in (definition.get("typeProperties") or {}).get("dependsOn") or []:
+        other = (entry.get("referenceTrigger") or {}).get("referenceName")
+        if other and other not in factory.triggers:
+            yield f"trigger {other!r} does not exist"

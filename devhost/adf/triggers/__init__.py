@@ -1,0 +1,1 @@
+"""What starts pipelines: schedules, tumbling windows, storage events."""
