@@ -15,6 +15,7 @@ from domain.job_states import JobSpec, JobStatus, Phase, is_known
 from domain.polling import PollPolicy
 from domain.runs import RunId, is_repeated
 from orchestrators import job_plans
+from orchestrators.costing import guard_budget
 from orchestrators.ledger import Document, RunLedger
 from orchestrators.scoring import build_lineup
 from orchestrators.services import RunServices
@@ -33,7 +34,10 @@ def plan_phase(services: RunServices, request: dict[str, Any]) -> dict[str, Any]
         items = {plan.unit: plan.to_item() for plan in _plans(services, ledger, run, phase)}
         if not is_repeated(run["redo_from"], job_plans.STEP_OF_PHASE[phase]):
             adopt(ledger, RunId.parse(run_id), phase, items)
-        existing = ledger.plan_jobs(run_id, phase, {"run_id": run_id, "phase": phase, "items": items})
+        expected = guard_budget(services, run_id, phase, items)
+        existing = ledger.plan_jobs(
+            run_id, phase, {"run_id": run_id, "phase": phase, "estimate": expected, "items": items}
+        )
     jobs = existing["items"].values()
     return {"jobs": len(jobs), "adopted": sum(1 for item in jobs if item["adopted_from"])}
 

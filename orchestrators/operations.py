@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from asyncio import to_thread
+
 import azure.durable_functions as df
 import azure.functions as func
 
@@ -17,6 +19,16 @@ _LIVE = {
     df.OrchestrationRuntimeStatus.Running, df.OrchestrationRuntimeStatus.Pending,
     df.OrchestrationRuntimeStatus.Suspended, df.OrchestrationRuntimeStatus.ContinuedAsNew,
 }
+
+
+def _open(request: RunRequest) -> tuple[str, bool, RunStatus]:
+    """Make sure that the run exists; return its id, whether it is new, and its status."""
+    from bootstrap import services
+    from orchestrators.ledger import RunLedger
+    from orchestrators.runs import start_run as start
+
+    run_id, is_new = start(services(), request)
+    return str(run_id), is_new, RunStatus(RunLedger(services().lake).run(str(run_id))["status"])
 
 
 async def _ensure_orchestrated(client: df.DurableOrchestrationClient, run_id: str, status: RunStatus) -> None:
@@ -38,42 +50,33 @@ def _started(request: func.HttpRequest, run_id: str, is_new: bool) -> func.HttpR
 @blueprint.durable_client_input(client_name="client")
 async def start_run(req: func.HttpRequest, client: df.DurableOrchestrationClient) -> func.HttpResponse:
     """Start a run; the same wish again is the same run."""
-    from bootstrap import services
-    from orchestrators import runs
-    from orchestrators.ledger import RunLedger
-
     try:
         body = json_body(req)
         body["requested_by"] = caller(req, OPERATOR)
         body["correlation_id"] = body.get("correlation_id") or req.headers.get("x-correlation-id") or ""
-        run_id, is_new = runs.start_run(services(), RunRequest.from_dict(body))
-        status = RunStatus(RunLedger(services().lake).run(str(run_id))["status"])
-        await _ensure_orchestrated(client, str(run_id), status)
+        run_id, is_new, status = await to_thread(_open, RunRequest.from_dict(body))
+        await _ensure_orchestrated(client, run_id, status)
     except ShelfcastError as error:
         return problem(error, req.url)
-    return _started(req, str(run_id), is_new)
+    return _started(req, run_id, is_new)
 
 
 @blueprint.route(route="runs/webhook", methods=["POST"], auth_level=func.AuthLevel.FUNCTION)
 @blueprint.durable_client_input(client_name="client")
 async def start_run_webhook(req: func.HttpRequest, client: df.DurableOrchestrationClient) -> func.HttpResponse:
     """Start a run for a Data Factory WebHook activity; its callBackUri is called when the run has ended."""
-    from bootstrap import services
-    from orchestrators import runs
-    from orchestrators.ledger import RunLedger
     from orchestrators.webhook import check_callback
 
     try:
         body = json_body(req)
         callback = check_callback(str(body.pop("callBackUri", "")))
         body["requested_by"] = caller(req, OPERATOR)
-        run_id, is_new = runs.start_run(services(), RunRequest.from_dict(body))
-        status = RunStatus(RunLedger(services().lake).run(str(run_id))["status"])
-        await _ensure_orchestrated(client, str(run_id), status)
-        await client.start_new(names.AWAIT_RUN, None, {"run_id": str(run_id), "callback": callback})
+        run_id, is_new, status = await to_thread(_open, RunRequest.from_dict(body))
+        await _ensure_orchestrated(client, run_id, status)
+        await client.start_new(names.AWAIT_RUN, None, {"run_id": run_id, "callback": callback})
     except ShelfcastError as error:
         return problem(error, req.url)
-    return _started(req, str(run_id), is_new)
+    return _started(req, run_id, is_new)
 
 
 @blueprint.route(route="runs/{run_id}/replay", methods=["POST"], auth_level=func.AuthLevel.FUNCTION)
@@ -85,7 +88,8 @@ async def replay_run(req: func.HttpRequest, client: df.DurableOrchestrationClien
 
     try:
         actor = caller(req, OPERATOR)
-        outcome = replaying.replay_run(services(), req.route_params["run_id"], json_body(req), actor)
+        wish = json_body(req)
+        outcome = await to_thread(replaying.replay_run, services(), req.route_params["run_id"], wish, actor)
         if not outcome["started"]:
             return answer(outcome)
         await _ensure_orchestrated(client, outcome["run_id"], RunStatus.RUNNING)

@@ -18,6 +18,7 @@ from domain.ports import ModelVersion
 from domain.sales_weeks import SalesWeek
 from domain.staleness import age_days, is_stale
 from orchestrators import job_plans, registry_names
+from orchestrators.costing import run_cost
 from orchestrators.ledger import Document, RunLedger
 from orchestrators.publishing import published_bytes
 from orchestrators.services import RunServices
@@ -56,6 +57,7 @@ def run_details(services: RunServices, run_id: str) -> Document:
         "lineup": lineup,
         "quality": ledger.noted(run_id, "model_quality"),
         "completeness": ledger.noted(run_id, "completeness"),
+        "cost": run.get("cost") or run_cost(services, run_id),
     }
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from domain.errors import Conflict
 from domain.runs import RunId, RunRequest, RunStatus
 from orchestrators.audit import append_audit
+from orchestrators.costing import run_cost
 from orchestrators.ledger import Document, RunLedger, step_of
 from orchestrators.services import RunServices
 
@@ -123,6 +124,7 @@ def close_run(services: RunServices, request: dict[str, Any]) -> dict[str, Any]:
     anything in failover state or with failed jobs.
     """
     error = str(request.get("error", ""))
+    cost = run_cost(services, request["run_id"])
     now = services.clock.now().isoformat(timespec="milliseconds")
 
     def change(document: Document) -> None:
@@ -144,7 +146,7 @@ def close_run(services: RunServices, request: dict[str, Any]) -> dict[str, Any]:
         for step in unfinished:
             step["status"] = "failed" if step["status"] == "running" else "skipped"
             step["message"] = step["message"] or message[:MAX_MESSAGE]
-        document.update({"status": status.value, "message": message[:MAX_MESSAGE], "ended_at": now})
+        document.update({"status": status.value, "message": message[:MAX_MESSAGE], "ended_at": now, "cost": cost})
 
     document = RunLedger(services.lake).change_run(request["run_id"], change)
     services.results.write_run(document)
