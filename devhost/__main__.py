@@ -1,0 +1,100 @@
+"""Command line: `python -m devhost` runs an app, `python -m devhost list` prints what it holds."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import sys
+from pathlib import Path
+
+from devhost.errors import HostError
+
+_EPILOG = """
+Runs any azure-functions v2 Python app (a folder with function_app.py and host.json), unchanged, on this machine:
+HTTP, timer, queue, blob (Event Grid and polling), Event Grid and all durable triggers. Settings come from the Values of
+local.settings.json, else local.settings.sample.json; the environment wins. If a setting says UseDevelopmentStorage=true,
+Azurite is started on the data directory and the setting becomes its connection string.
+
+The data directory holds everything: the task hub (hub.sqlite), Azurite's files, the access keys (keys.json) and, while the
+host runs, host.json with its address and pid. A killed host loses nothing; start it again on the same directory.
+
+  python -m devhost --app . --port 7071             run the app in this folder
+  python -m devhost --app . --reload --verbose      start anew when code changes, log every replay
+  python -m devhost list --app . [--json]           functions, triggers, routes
+
+Ready when GET /admin/host/status answers. Durable management: /runtime/webhooks/durabletask. Ctrl-C ends the host and
+everything it started.
+"""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m devhost", description="A local host for azure-functions v2 Python apps.", epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument("command", nargs="?", choices=("run", "list"), default="run", help="run (default) or list")
+    parser.add_argument("--app", type=Path, default=Path(), metavar="DIR", help="folder of the app (default: this one)")
+    parser.add_argument("--port", type=int, default=7071, help="port of the host (default 7071; 0 takes a free one)")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="data directory (default: APP/.data/host)")
+    parser.add_argument("--azurite", metavar="PATH", help="azurite executable (default: found in node_modules or on PATH)")
+    parser.add_argument("--azurite-ports", metavar="BLOB,QUEUE,TABLE",
+                        help="its ports; an Azurite that answers there is used (default: 10000,10001,10002, else free ones)")  # fmt: skip
+    parser.add_argument("--no-azurite", action="store_true", help="never start Azurite")
+    parser.add_argument("--auth", action="store_true", help="ask for keys (DATA/keys.json) as Azure does; off by default")
+    parser.add_argument("--reload", action="store_true", help="start anew when a Python or settings file of the app changes")
+    parser.add_argument("--verbose", action="store_true", help="log every replay")
+    parser.add_argument("--json", action="store_true", help="list: print JSON with all bindings")
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; returns the exit code (2: an error that the user can mend, said in one line)."""
+    given = _parser().parse_args(arguments)
+    app_dir = given.app.resolve()
+    try:
+        if given.command == "list":
+            return _list(app_dir, as_json=given.json)
+        from devhost import logs
+        from devhost.host import HostOptions, run
+
+        logs.set_up(verbose=given.verbose)
+        ports = tuple(int(p) for p in given.azurite_ports.split(",")) if given.azurite_ports else None
+        data_dir = (given.data or app_dir / ".data" / "host").resolve()
+        started_in = Path.cwd()
+        if app_dir.is_dir():
+            os.chdir(app_dir)  # functions find their files where they are on Azure
+        run(HostOptions(app_dir, data_dir, given.port, given.azurite, ports, not given.no_azurite, given.auth, given.reload,
+                        started_in))  # fmt: skip
+    except HostError as problem:
+        print(f"devhost: {problem}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _list(app_dir: Path, *, as_json: bool) -> int:
+    from devhost.app_settings import HostConfig, read_settings
+    from devhost.function_index import load_app
+
+    logging.disable(logging.WARNING)
+    os.environ.update(read_settings(app_dir, os.environ))
+    index = load_app(app_dir, os.environ)
+    prefix = HostConfig.read(app_dir, os.environ, 1).route_prefix
+    if as_json:
+        print(json.dumps({f.name: f.raw_bindings for f in index.functions}, indent=1))
+        return 0
+    for function in index.functions:
+        settings = function.trigger.settings
+        where = next((settings[k] for k in ("path", "queueName", "schedule") if k in settings), "")
+        if function.trigger.type == "httpTrigger":
+            methods = ",".join(settings.get("methods") or ["any"])
+            where = f"{methods} /{prefix}/{str(settings.get('route') or function.name).strip('/')}".replace("//", "/")
+        elif function.durable_name != function.name:
+            where = f"as {function.durable_name}"
+        print(f"{function.name:<40} {function.trigger.type:<22} {where}".rstrip())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

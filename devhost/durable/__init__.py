@@ -1,0 +1,1 @@
+"""The durable task hub: storage, replay, entities, management routes."""

@@ -1,0 +1,113 @@
+"""History events as the Functions SDK reads them, kept as JSON text plus the few fields that replay needs."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import IntEnum
+from typing import Any
+
+
+class Kind(IntEnum):
+    """Event types, numbered as on the wire."""
+
+    EXECUTION_STARTED = 0
+    EXECUTION_COMPLETED = 1
+    EXECUTION_FAILED = 2
+    EXECUTION_TERMINATED = 3
+    TASK_SCHEDULED = 4
+    TASK_COMPLETED = 5
+    TASK_FAILED = 6
+    SUB_CREATED = 7
+    SUB_COMPLETED = 8
+    SUB_FAILED = 9
+    TIMER_CREATED = 10
+    TIMER_FIRED = 11
+    ORCHESTRATOR_STARTED = 12
+    ORCHESTRATOR_COMPLETED = 13
+    EVENT_SENT = 14
+    EVENT_RAISED = 15
+    CONTINUE_AS_NEW = 16
+    GENERIC = 17
+    HISTORY_STATE = 18
+    SUSPENDED = 19
+    RESUMED = 20
+
+
+WIRE_NAMES = {
+    Kind.EXECUTION_STARTED: "ExecutionStarted", Kind.EXECUTION_COMPLETED: "ExecutionCompleted",
+    Kind.EXECUTION_FAILED: "ExecutionFailed", Kind.EXECUTION_TERMINATED: "ExecutionTerminated",
+    Kind.TASK_SCHEDULED: "TaskScheduled", Kind.TASK_COMPLETED: "TaskCompleted", Kind.TASK_FAILED: "TaskFailed",
+    Kind.SUB_CREATED: "SubOrchestrationInstanceCreated", Kind.SUB_COMPLETED: "SubOrchestrationInstanceCompleted",
+    Kind.SUB_FAILED: "SubOrchestrationInstanceFailed", Kind.TIMER_CREATED: "TimerCreated",
+    Kind.TIMER_FIRED: "TimerFired", Kind.ORCHESTRATOR_STARTED: "OrchestratorStarted",
+    Kind.ORCHESTRATOR_COMPLETED: "OrchestratorCompleted", Kind.EVENT_SENT: "EventSent",
+    Kind.EVENT_RAISED: "EventRaised", Kind.CONTINUE_AS_NEW: "ContinueAsNew", Kind.GENERIC: "GenericEvent",
+    Kind.HISTORY_STATE: "HistoryState", Kind.SUSPENDED: "ExecutionSuspended", Kind.RESUMED: "ExecutionResumed",
+}  # fmt: skip
+
+_UNPLAYED, _PLAYED = '"IsPlayed":false', '"IsPlayed":true'
+
+
+def compact(value: Any) -> str:
+    """JSON without spaces, as the host writes it."""
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+
+
+def wire_time(moment: datetime) -> str:
+    """ISO-8601 in UTC with microseconds and Z."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def parse_time(text: str) -> datetime:
+    """Read an ISO-8601 time; without an offset it is UTC."""
+    moment = datetime.fromisoformat(text)
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def now() -> datetime:
+    """Read the wall clock in UTC."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One history event; `text` is what the SDK is sent."""
+
+    kind: Kind
+    event_id: int
+    reference: int  # TaskScheduledId or TimerId; -1 if none
+    name: str  # Name; the time of OrchestratorStarted; the request id of EventSent
+    text: str
+
+    def played(self) -> Event:
+        """Return the same event as part of the past."""
+        return Event(self.kind, self.event_id, self.reference, self.name, self.text.replace(_UNPLAYED, _PLAYED, 1))
+
+    def fields(self) -> dict[str, Any]:
+        """Parse the whole event."""
+        fields: dict[str, Any] = json.loads(self.text)
+        return fields
+
+
+def event(kind: Kind, event_id: int = -1, at: datetime | None = None, **fields: Any) -> Event:
+    """Make a new event; `fields` are spelled as on the wire."""
+    head = {"EventType": int(kind), "EventId": event_id, "IsPlayed": False, "Timestamp": wire_time(at or now())}
+    return _index(kind, {**head, **fields}, compact({**head, **fields}))
+
+
+def from_text(text: str) -> Event:
+    """Read an event that was stored."""
+    fields = json.loads(text)
+    return _index(Kind(fields["EventType"]), fields, text)
+
+
+def _index(kind: Kind, fields: dict[str, Any], text: str) -> Event:
+    reference = fields.get("TaskScheduledId", fields.get("TimerId", -1))
+    name = fields.get("Name") or ""
+    if kind is Kind.ORCHESTRATOR_STARTED:
+        name = fields["Timestamp"]
+    elif kind is Kind.EVENT_SENT:
+        name = json.loads(fields["Input"])["id"]
+    return Event(kind, fields["EventId"], reference, name, text)

@@ -1,0 +1,372 @@
+"""Replays an orchestrator's action list against its history and finds the work that is new.
+
+The SDK answers each call with all actions since the start. They are a program: each top-level action is awaited before the
+next one is invoked, and task ids are given out in that order (0, 1, 2, ... over activities, timers, sub-orchestrations,
+entity messages, retry attempts and retry timers). A scheduling event in the history must meet the task of its id.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta
+from enum import IntEnum
+from typing import Any
+
+from devhost.durable.history import Event, Kind, parse_time
+
+MAX_ACTIONS = 100_000  # as in the extension: more fail the instance
+
+
+class Act(IntEnum):
+    """Action types, numbered as on the wire."""
+
+    ACTIVITY = 0
+    ACTIVITY_RETRY = 1
+    SUB = 2
+    SUB_RETRY = 3
+    CONTINUE_AS_NEW = 4
+    TIMER = 5
+    WAIT_EVENT = 6
+    CALL_ENTITY = 7
+    CALL_HTTP = 8
+    SIGNAL_ENTITY = 9
+    SCHEDULED_SIGNAL = 10
+    WHEN_ANY = 11
+    WHEN_ALL = 12
+
+
+HTTP_ACTIVITY = "BuiltIn::HttpActivity"
+_TASK_NOUN = {
+    Kind.TASK_SCHEDULED: "an activity task",
+    Kind.SUB_CREATED: "a sub-orchestration task",
+    Kind.TIMER_CREATED: "a timer task",
+    Kind.EVENT_SENT: "a send event task",
+}
+
+
+class NonDeterministic(Exception):
+    """The orchestrator's code asks for other work than the history records."""
+
+
+class UnknownFunction(Exception):
+    """An action names a function that the app does not have; the orchestration fails with the text."""
+
+
+class Node:
+    """Something the program can wait for."""
+
+    def __init__(self, owner: Group | Retry | None) -> None:
+        self.owner = owner
+        self.ended = False
+        self.failed = False
+
+    def end(self, *, failed: bool = False) -> None:
+        """Settle once; later calls change nothing."""
+        if not self.ended:
+            self.ended, self.failed = True, failed
+            if self.owner is not None:
+                self.owner.child_ended(self)
+
+    def quiet(self) -> set[int] | None:
+        """Ids whose success alone lets user code go on only when all of them are in; None if that is not so."""
+        return None
+
+
+class Task(Node):
+    """A unit of work with an id and a scheduling event."""
+
+    def __init__(self, owner: Group | Retry | None, task_id: int, kind: Kind, action: dict[str, Any]) -> None:
+        super().__init__(owner)
+        self.task_id = task_id
+        self.kind = kind
+        self.action = action
+        self.scheduled = False
+        self.fire_at: datetime | None = None
+
+    @property
+    def name(self) -> str:
+        """Function name of the work, empty for timers and entity messages."""
+        if self.action["actionType"] == Act.CALL_HTTP:
+            return HTTP_ACTIVITY
+        return str(self.action.get("functionName") or "")
+
+    def quiet(self) -> set[int] | None:
+        """A plain task is quiet while it runs, unless its answer comes as an event."""
+        if self.ended:
+            return None if self.failed else set()
+        return None if self.kind is Kind.EVENT_SENT else {self.task_id}
+
+
+class Group(Node):
+    """WhenAll ends with its last child, failed or not; WhenAny with its first."""
+
+    def __init__(self, owner: Group | Retry | None, size: int, *, wait_for_all: bool) -> None:
+        super().__init__(owner)
+        self.children: list[Node] = []
+        self._wait_for_all = wait_for_all
+        self._left = size
+        if size == 0:
+            self.end()
+
+    def child_ended(self, child: Node) -> None:
+        """Count a child in."""
+        self._left -= 1
+        if self._left == 0 or not self._wait_for_all:
+            self.end(failed=child.failed)
+
+    def quiet(self) -> set[int] | None:
+        """Collect the children of a WhenAll while none has failed."""
+        if not self._wait_for_all:
+            return None
+        ids: set[int] = set()
+        for child in self.children:
+            part = child.quiet()
+            if part is None:
+                return None
+            ids |= part
+        return ids
+
+
+class Retry(Node):
+    """Attempts with timers between them, and one more timer after the last failure (the SDK counts on it)."""
+
+    def __init__(self, owner: Group | Retry | None, program: Program, kind: Kind, action: dict[str, Any]) -> None:
+        super().__init__(owner)
+        self._program, self._kind, self._action = program, kind, action
+        options = action["retryOptions"]
+        self._attempts_left = int(options["maxNumberOfAttempts"])
+        self._delay = timedelta(milliseconds=options["firstRetryIntervalInMilliseconds"])
+        self._factor = float(options.get("backoffCoefficient") or 1)
+        longest = options.get("maxRetryIntervalInMilliseconds")
+        self._longest = timedelta(milliseconds=longest) if longest else None
+        self._current: Node = self._attempt()
+
+    def _attempt(self) -> Node:
+        self._attempts_left -= 1
+        return self._program.open_task(self, self._kind, self._action)
+
+    def child_ended(self, child: Node) -> None:
+        """Go from attempt to timer to attempt."""
+        if isinstance(child, Task) and child.kind is Kind.TIMER_CREATED:
+            if self._attempts_left <= 0:
+                self.end(failed=True)
+            else:
+                self._current = self._attempt()
+        elif child.failed:
+            wait = self._delay if self._attempts_left > 0 else timedelta(0)
+            if self._longest is not None:
+                wait = min(wait, self._longest)
+            self._delay *= self._factor
+            self._current = self._program.open_timer(self, self._program.now + wait)
+        else:
+            self.end()
+
+    def quiet(self) -> set[int] | None:
+        """Quiet while an attempt runs."""
+        if self.ended:
+            return None if self.failed else set()
+        task = self._current
+        return task.quiet() if isinstance(task, Task) and task.kind is not Kind.TIMER_CREATED else None
+
+
+class Program:
+    """One replay. Feed the whole history in order, then read what is new.
+
+    `check(kind, name)` raises UnknownFunction for work that the app cannot do; the program then stops with `fault` set.
+    """
+
+    def __init__(self, actions: list[Any], schema: int, check: Callable[[Kind, str], None]) -> None:
+        self._actions: list[dict[str, Any]] = (
+            actions[0] if schema and actions else
+            [{"actionType": Act.WHEN_ANY, "compoundActions": group} for group in actions]
+        )  # fmt: skip
+        if len(self._actions) > MAX_ACTIONS:
+            raise UnknownFunction(f"More than {MAX_ACTIONS} orchestration actions.")
+        self._check = check
+        self._at = 0
+        self._current: Node | None = None
+        self._tasks: dict[int, Task] = {}  # by id, never forgotten: history must match
+        self._open: dict[int, Task] = {}  # not ended; keeps the instance running
+        self._answers: dict[str, Task] = {}  # entity calls by request id
+        self._waiters: dict[str, list[Node]] = defaultdict(list)
+        self._early: dict[str, deque[Event]] = defaultdict(deque)
+        self.now = datetime.min
+        self.fault: str | None = None
+        self.next_input: str | None = None  # set by continue-as-new
+        self.continued = False
+        self.carried: list[Event] = []
+
+    # -- what came of it ------------------------------------------------------------------------------------------------
+    @property
+    def finished(self) -> bool:
+        """True when every action has been awaited, or nothing after a fault or continue-as-new matters."""
+        return self.fault is not None or self.continued or self._at >= len(self._actions)
+
+    @property
+    def has_open_tasks(self) -> bool:
+        """True while a task runs that an instance must wait for before it can end."""
+        return bool(self._open)
+
+    @property
+    def open_count(self) -> int:
+        """How many such tasks run."""
+        return len(self._open)
+
+    @property
+    def task_count(self) -> int:
+        """Ids given out so far."""
+        return len(self._tasks)
+
+    def new_tasks(self) -> list[Task]:
+        """Tasks that the history does not know, in id order."""
+        return [task for task in self._tasks.values() if not task.scheduled]
+
+    def cancelled_timers(self) -> list[int]:
+        """Ids of timers that user code gave up."""
+        return [t.task_id for t in self._tasks.values() if t.kind is Kind.TIMER_CREATED and t.action.get("isCanceled")]
+
+    def quiet_ids(self) -> frozenset[int]:
+        """Running tasks whose successes, short of the last one, cannot make user code move.
+
+        Then the SDK would answer the same again, and the call can be saved: user code waits for the last action and that
+        is a task, or a WhenAll of tasks, of which none has failed.
+        """
+        if self.finished or self._current is None or self._at != len(self._actions) - 1:
+            return frozenset()
+        return frozenset(self._current.quiet() or ())
+
+    # -- replay -------------------------------------------------------------------------------------------------------
+    def replay(self, history: Iterable[Event]) -> None:
+        """Feed events in order; raises NonDeterministic."""
+        for item in history:
+            kind = item.kind
+            if kind is Kind.ORCHESTRATOR_STARTED:
+                self.now = parse_time(item.name)
+            elif kind is Kind.EXECUTION_STARTED:
+                self._advance()
+            elif kind in _TASK_NOUN:
+                self._match(item)
+            elif kind in (Kind.TASK_COMPLETED, Kind.SUB_COMPLETED, Kind.TIMER_FIRED):
+                self._settle(item.reference, failed=False)
+            elif kind in (Kind.TASK_FAILED, Kind.SUB_FAILED):
+                self._settle(item.reference, failed=True)
+            elif kind is Kind.EVENT_RAISED:
+                self._raise_event(item)
+
+    def _settle(self, task_id: int, *, failed: bool) -> None:
+        task = self._open.pop(task_id, None)
+        if task is not None:
+            task.end(failed=failed)
+            self._advance()
+
+    def _raise_event(self, item: Event) -> None:
+        if self.continued:
+            self.carried.append(item)
+            return
+        call = self._answers.pop(item.name, None)
+        key = item.name.casefold()
+        if call is not None:
+            call.end()
+        elif self._waiters[key]:
+            self._waiters[key].pop().end()
+        else:
+            self._early[key].append(item)
+            return
+        self._advance()
+
+    def _match(self, item: Event) -> None:
+        task = self._tasks.get(item.event_id)
+        what = f"{_TASK_NOUN[item.kind]} with sequence number {item.event_id}"
+        named = f" named '{item.name}'" if item.name and item.kind is not Kind.EVENT_SENT else ""
+        advice = "Was a change made to the orchestrator code after this instance had already started running?"
+        if task is None:
+            raise NonDeterministic(
+                f"Non-Deterministic workflow detected: A previous execution of this orchestration scheduled {what}{named}, "
+                f"but the current replay execution hasn't (yet?) scheduled this task. {advice}"
+            )
+        if task.kind is not item.kind or (named and task.name.casefold() != item.name.casefold()):
+            instead = _TASK_NOUN[task.kind] + (f" named '{task.name}'" if task.name else "")
+            raise NonDeterministic(
+                f"Non-Deterministic workflow detected: A previous execution of this orchestration scheduled {what}{named}, "
+                f"but the current orchestration replay instead scheduled {instead} with this sequence number. {advice}"
+            )
+        task.scheduled = True
+        if task.action["actionType"] == Act.CALL_ENTITY:
+            self._answers[item.name] = task
+
+    def _advance(self) -> None:
+        try:
+            while not self.finished:
+                if self._current is None:
+                    self._current = self._start(self._actions[self._at], None)
+                if not self._current.ended or self.continued:
+                    return
+                self._current = None
+                self._at += 1
+        except UnknownFunction as problem:
+            self.fault = str(problem)
+
+    def _start(self, action: dict[str, Any], owner: Group | Retry | None) -> Node:
+        kind = action["actionType"]
+        if kind in (Act.WHEN_ALL, Act.WHEN_ANY):
+            parts = action["compoundActions"]
+            group = Group(owner, len(parts), wait_for_all=kind == Act.WHEN_ALL)
+            for part in parts:
+                group.children.append(self._start(part, group))
+            return group
+        if kind == Act.WAIT_EVENT:
+            return self._wait_event(action["externalEventName"].casefold(), owner)
+        if kind == Act.CONTINUE_AS_NEW:
+            self.next_input, self.continued = action.get("input"), True
+            return _ended(owner)
+        if kind in (Act.ACTIVITY_RETRY, Act.SUB_RETRY):
+            return Retry(owner, self, Kind.TASK_SCHEDULED if kind == Act.ACTIVITY_RETRY else Kind.SUB_CREATED, action)
+        if kind == Act.TIMER:
+            return self.open_timer(owner, parse_time(action["fireAt"]), action)
+        if kind in (Act.ACTIVITY, Act.CALL_HTTP):
+            return self.open_task(owner, Kind.TASK_SCHEDULED, action)
+        if kind == Act.SUB:
+            return self.open_task(owner, Kind.SUB_CREATED, action)
+        if kind in (Act.CALL_ENTITY, Act.SIGNAL_ENTITY):
+            return self.open_task(owner, Kind.EVENT_SENT, action)
+        raise UnknownFunction(f"The action type {kind} is not known to this host.")
+
+    def _wait_event(self, key: str, owner: Group | Retry | None) -> Node:
+        if self._early[key]:
+            self._early[key].popleft()
+            return _ended(owner)
+        waiter = Node(owner)
+        self._waiters[key].append(waiter)
+        return waiter
+
+    def open_task(self, owner: Group | Retry | None, kind: Kind, action: dict[str, Any]) -> Task:
+        """Give out the next id for a piece of work."""
+        task = Task(owner, len(self._tasks), kind, action)
+        if kind is Kind.EVENT_SENT:
+            self._check(kind, action["instanceId"].split("@")[1])
+        elif action["actionType"] != Act.CALL_HTTP:
+            self._check(kind, task.name)
+        self._tasks[task.task_id] = task
+        if kind is not Kind.EVENT_SENT:
+            self._open[task.task_id] = task
+        elif action["actionType"] == Act.SIGNAL_ENTITY:
+            task.end()
+        return task
+
+    def open_timer(self, owner: Group | Retry | None, fire_at: datetime, action: dict[str, Any] | None = None) -> Task:
+        """Give out the next id for a timer; a cancelled one counts as ended at once."""
+        task = Task(owner, len(self._tasks), Kind.TIMER_CREATED, action or {"actionType": Act.TIMER})
+        task.fire_at = fire_at
+        self._tasks[task.task_id] = task
+        if task.action.get("isCanceled"):
+            task.end()
+        else:
+            self._open[task.task_id] = task
+        return task
+
+
+def _ended(owner: Group | Retry | None) -> Node:
+    node = Node(owner)
+    node.end()
+    return node

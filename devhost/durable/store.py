@@ -1,0 +1,128 @@
+"""The task hub on disk: one SQLite file, written in group commits.
+
+All writes of one turn of the event loop share a transaction. What must not be seen before it is safe (replies, dispatch)
+runs in `after_commit`. A killed process loses nothing that was committed: SQLite's log is in the operating system's hands
+by then. The file belongs to one host at a time (see `devhost.state`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from devhost.errors import StorageFull
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS instances (
+  id TEXT PRIMARY KEY, execution TEXT NOT NULL, name TEXT NOT NULL, version TEXT, status TEXT NOT NULL, input TEXT,
+  output TEXT, custom_status TEXT, created TEXT NOT NULL, updated TEXT NOT NULL,
+  parent TEXT, parent_execution TEXT, parent_task INTEGER) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS instances_by_status ON instances (status);
+CREATE TABLE IF NOT EXISTS history (instance TEXT NOT NULL, seq INTEGER NOT NULL, event TEXT NOT NULL,
+  PRIMARY KEY (instance, seq)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS messages (seq INTEGER PRIMARY KEY, instance TEXT NOT NULL, execution TEXT, event TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS messages_by_instance ON messages (instance);
+CREATE TABLE IF NOT EXISTS activities (instance TEXT NOT NULL, execution TEXT NOT NULL, task INTEGER NOT NULL,
+  name TEXT NOT NULL, input TEXT NOT NULL, PRIMARY KEY (instance, execution, task)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS timers (instance TEXT NOT NULL, execution TEXT NOT NULL, task INTEGER NOT NULL,
+  fire_at TEXT NOT NULL, PRIMARY KEY (instance, execution, task)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS entities (id TEXT PRIMARY KEY, state TEXT, updated TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS blob_seen (place TEXT NOT NULL, blob TEXT NOT NULL, etag TEXT NOT NULL,
+  PRIMARY KEY (place, blob)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS blob_events (seq INTEGER PRIMARY KEY, function TEXT NOT NULL, event TEXT NOT NULL,
+  failures INTEGER NOT NULL DEFAULT 0);
+CREATE TABLE IF NOT EXISTS schedules (function TEXT PRIMARY KEY, last TEXT, next TEXT) WITHOUT ROWID;
+"""
+_FULL = ("database or disk is full", "disk I/O error", "No space left")
+_CACHE_KIB = 4096
+
+
+class Store:
+    """Statements on the hub's file; every call happens on the host's event loop."""
+
+    def __init__(self, path: Path, on_failure: Callable[[StorageFull], None] | None = None) -> None:
+        self._path = path
+        self._on_failure = on_failure
+        self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        self._connection.execute("PRAGMA journal_mode=WAL")
+        self._connection.execute("PRAGMA synchronous=NORMAL")
+        self._connection.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
+        self._connection.executescript(_SCHEMA)
+        self._open = False
+        self._after: list[Callable[[], None]] = []
+
+    def write(self, statement: str, *values: Any) -> None:
+        """Do a statement as part of the running turn's transaction."""
+        self._begin()
+        self._guard(lambda: self._connection.execute(statement, values))
+
+    def write_many(self, statement: str, rows: Iterable[tuple[Any, ...]]) -> None:
+        """Do a statement for each row as part of the running turn's transaction."""
+        self._begin()
+        self._guard(lambda: self._connection.executemany(statement, rows))
+
+    def insert(self, statement: str, *values: Any) -> int:
+        """Insert a row and return its id, which is not reused while the row exists."""
+        self._begin()
+        return int(self._guard(lambda: self._connection.execute(statement, values)).lastrowid or 0)
+
+    def rows(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
+        """Read; sees the running turn's writes."""
+        return self._guard(lambda: self._connection.execute(statement, values)).fetchall()
+
+    def row(self, statement: str, *values: Any) -> tuple[Any, ...] | None:
+        """Read the first row, or None."""
+        found: tuple[Any, ...] | None = self._guard(lambda: self._connection.execute(statement, values)).fetchone()
+        return found
+
+    def after_commit(self, action: Callable[[], None]) -> None:
+        """Run `action` once everything written so far is on disk (at once if there is nothing to write)."""
+        if self._open:
+            self._after.append(action)
+        else:
+            action()
+
+    async def committed(self) -> None:
+        """Wait until everything written so far is on disk."""
+        if self._open:
+            done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._after.append(lambda: done.done() or done.set_result(None))
+            await done
+
+    def flush(self) -> None:
+        """Commit the running transaction, then do what waited for it."""
+        if not self._open:
+            return
+        self._guard(lambda: self._connection.execute("COMMIT"))
+        self._open = False
+        waiting, self._after = self._after, []
+        for action in waiting:
+            action()
+
+    def close(self) -> None:
+        """Commit and close."""
+        self.flush()
+        self._connection.close()
+
+    def _begin(self) -> None:
+        if not self._open:
+            self._guard(lambda: self._connection.execute("BEGIN IMMEDIATE"))
+            self._open = True
+            asyncio.get_running_loop().call_soon(self.flush)
+
+    def _guard(self, act: Callable[[], sqlite3.Cursor]) -> sqlite3.Cursor:
+        try:
+            return act()
+        except (sqlite3.OperationalError, OSError) as problem:
+            if not any(text in str(problem) for text in _FULL):
+                raise
+            failure = StorageFull(
+                f"The task hub {self._path} cannot be written ({problem}): free some disk space and start the host "
+                "again. Work goes on from the last commit."
+            )
+            if self._on_failure is not None:
+                self._on_failure(failure)
+            raise failure from problem

@@ -1,0 +1,47 @@
+"""Structured logs: one line an event, `key=value`, with the invocation and instance it belongs to."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from typing import Any
+
+invocation: ContextVar[dict[str, str] | None] = ContextVar("invocation", default=None)
+_NOISY = ("azure", "aiohttp.access", "asyncio", "urllib3", "opentelemetry")
+
+
+class LineFormatter(logging.Formatter):
+    """time level logger message key=value ...; line breaks inside a message are escaped."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Write the record as one line (tracebacks of user code follow in the same line, escaped)."""
+        moment = datetime.fromtimestamp(record.created, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
+        fields: dict[str, Any] = {**(invocation.get() or {}), **getattr(record, "fields", {})}
+        message = record.getMessage()
+        if record.exc_info:
+            fields["exception"] = self.formatException(record.exc_info)
+        tail = "".join(f" {key}={_value(value)}" for key, value in fields.items() if value is not None)
+        return f"{moment} {record.levelname:<7} {record.name} {_line(message)}{tail}"
+
+
+def _line(text: str) -> str:
+    return text.replace("\r", "\\r").replace("\n", "\\n")
+
+
+def _value(value: Any) -> str:
+    text = _line(str(value))
+    return '"' + text.replace('"', '\\"') + '"' if not text or any(c in text for c in ' "=') else text
+
+
+def set_up(*, verbose: bool) -> None:
+    """Send every log line of the host and of user code to stderr."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(LineFormatter())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.INFO)
+    logging.getLogger("devhost").setLevel(logging.DEBUG if verbose else logging.INFO)
+    for name in _NOISY:
+        logging.getLogger(name).setLevel(logging.WARNING)

@@ -1,0 +1,1 @@
+"""What starts functions besides HTTP and Durable: timers, queues, blobs."""
