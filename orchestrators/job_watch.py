@@ -153,7 +153,7 @@ def poll_phase(services: RunServices, request: dict[str, Any]) -> dict[str, Any]
                     item.update({"phase": Phase.CANCELLED.value, "ended_at": now.isoformat(), "error": "run cancelled"})
                 continue
             _update(item, statuses.get(item["name"]), now)
-            if Phase(item["phase"]).ended:
+            if Phase(item["phase"]).ended or not item["submitted_at"]:
                 continue
             overdue = now - datetime.fromisoformat(item["submitted_at"]) > deadline
             if (overdue or cancelling) and _take_down(item, now, deadline if overdue else None):
