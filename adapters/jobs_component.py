@@ -2,7 +2,9 @@
 
     pipelines/train.yml --azureml:train_segment:3--> components/train_segment/component.yml (version must be 3)
 
-The YAML is the one source of what runs; here a JobSpec's values are only put into its places.
+The YAML is the one source of what runs; here a JobSpec's values are only put into its places. Both platforms check a
+job with it before they take it. A pipeline file of Azure ML cannot declare an optional input, so an input that the
+component declares and the pipeline does not may come with the job; it is then bound to the step under its own name.
 """
 
 from __future__ import annotations
@@ -42,14 +44,23 @@ class Launch:
         return dict(vars(self))
 
 
+def pipeline_file(project: Path, spec: JobSpec) -> Path:
+    """Return the pipeline YAML of a job."""
+    return project / "ml_jobs" / "pipelines" / f"{spec.pipeline}.yml"
+
+
+def step_bindings(project: Path, spec: JobSpec) -> dict[str, str]:
+    """Return what the pipeline's step lacks for inputs that only the job brings: path in the YAML -> binding."""
+    pipeline = _read_yaml(pipeline_file(project, spec), spec)
+    name, _ = _only_step(spec, pipeline)
+    extra = [key for key in spec.inputs if key not in (pipeline.get("inputs") or {})]
+    return {f"jobs.{name}.inputs.{key}": f"${{{{parent.inputs.{key}}}}}" for key in extra}
+
+
 def load_launch(project: Path, spec: JobSpec) -> Launch:
     """Join a job's values with its pipeline and component; raise JobRejected naming what does not fit."""
-    pipeline_file = project / "ml_jobs" / "pipelines" / f"{spec.pipeline}.yml"
-    pipeline = _read_yaml(pipeline_file, spec)
-    steps: dict[str, Any] = pipeline.get("jobs") or {}
-    if len(steps) != 1:
-        raise _rejected(spec, f"{pipeline_file.name} has {len(steps)} steps; the platform runs one-step pipelines")
-    step = next(iter(steps.values()))
+    pipeline = _read_yaml(pipeline_file(project, spec), spec)
+    _, step = _only_step(spec, pipeline)
     reference = str(step.get("component", ""))
     folder = project / "ml_jobs" / "components"
     component_file, component = _component(folder, reference, spec)
@@ -61,6 +72,13 @@ def load_launch(project: Path, spec: JobSpec) -> Launch:
     launch = Launch(reference, str(component.get("command", "")), str(code), literals, folders, outputs)
     command_line(launch, dict.fromkeys(folders, "x"), dict.fromkeys(outputs, "x"), spec.name)
     return launch
+
+
+def _only_step(spec: JobSpec, pipeline: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    steps: dict[str, Any] = pipeline.get("jobs") or {}
+    if len(steps) != 1:
+        raise _rejected(spec, f"{spec.pipeline}.yml has {len(steps)} steps; the platforms run one-step pipelines")
+    return next(iter(steps.items()))
 
 
 def command_line(launch: Launch, inputs: Mapping[str, str], outputs: Mapping[str, str], job: str = "") -> str:
@@ -99,14 +117,14 @@ def _component(folder: Path, reference: str, spec: JobSpec) -> tuple[Path, dict[
 def _inputs(
     spec: JobSpec, of_pipeline: Mapping[str, Any], of_step: Mapping[str, Any], of_component: Mapping[str, Any]
 ) -> tuple[dict[str, str], dict[str, str]]:
-    unknown = sorted(set(spec.inputs) - set(of_pipeline))
+    unknown = sorted(set(spec.inputs) - set(of_pipeline) - set(of_component))
     if unknown:
-        known = ", ".join(sorted(of_pipeline))
+        known = ", ".join(sorted({*of_pipeline, *of_component}))
         raise _rejected(spec, f"{spec.pipeline}.yml has no input {', '.join(unknown)}; it has {known}")
     literals: dict[str, str] = {}
     folders: dict[str, str] = {}
     for name, declared in of_component.items():
-        value = _value(spec, of_step.get(name), of_pipeline)
+        value = _value(spec, of_step[name], of_pipeline) if name in of_step else spec.inputs.get(name)
         if value is None:
             value = declared.get("default")
         if value is None:

@@ -21,9 +21,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from adapters.jobs_local_component import load_launch
+from adapters.jobs_component import load_launch
 from adapters.jobs_local_folders import HAND_OVER, JobFolder, State, make_root, ring
-from adapters.jobs_payload import PAYLOAD_HASH, check_name, other_payload, payload_hash
+from adapters.jobs_payload import JOB_NAME, PAYLOAD_HASH, check_name, other_payload, payload_hash
 from domain.errors import Unavailable
 from domain.job_states import JobSpec, JobStatus
 
@@ -78,7 +78,8 @@ class LocalJobs:
 
     def statuses(self, run_id: str, names: Sequence[str]) -> dict[str, JobStatus]:  # noqa: ARG002 - names suffice here
         """Return the status of every named job that exists: one small read per name."""
-        found = {name: status for name in names if (status := JobFolder(self.root, name).status()) is not None}
+        known = (name for name in names if JOB_NAME.match(name))
+        found = {name: status for name in known if (status := JobFolder(self.root, name).status()) is not None}
         open_names = [name for name, status in found.items() if not status.phase.ended]
         for name in open_names:
             folder = JobFolder(self.root, name)
@@ -91,7 +92,7 @@ class LocalJobs:
     def cancel(self, name: str) -> None:
         """Ask for cancellation; an ended or unknown job is fine."""
         folder = JobFolder(self.root, name)
-        state = folder.state()
+        state = folder.state() if JOB_NAME.match(name) else None
         if state is None or state.ended:
             return
         folder.want_cancel()

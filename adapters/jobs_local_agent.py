@@ -27,8 +27,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from adapters.jobs_component import Launch, command_line
 from adapters.jobs_local_cache import Transfers
-from adapters.jobs_local_component import Launch, command_line
 from adapters.jobs_local_folders import HAND_OVER, JobFolder, State, make_root, ring, try_lock
 from domain.errors import ShelfcastError
 

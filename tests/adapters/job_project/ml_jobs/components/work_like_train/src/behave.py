@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 parser = argparse.ArgumentParser()
-for name in ("--data", "--cutoff", "--seed", "--behave", "--out", "--pooled"):
+for name in ("--data", "--cutoff", "--seed", "--behave", "--out", "--pooled", "--segments"):
     parser.add_argument(name)
 arguments = parser.parse_args()
 kind, _, value = arguments.behave.partition("-")
@@ -27,8 +27,16 @@ if kind == "wait":  # until a file of that name appears beside the data
 rows = sorted(str(path.relative_to(arguments.data)) for path in Path(arguments.data).rglob("*.csv"))
 out = Path(arguments.out) / "r01-large-fast"
 out.mkdir()
-(out / "metrics.json").write_text(json.dumps({
-    "files": rows, "data": arguments.data, "cutoff": arguments.cutoff, "seed": int(arguments.seed), "pooled": arguments.pooled,
-    "secrets": sorted(name for name in os.environ if name in ("LAKE", "AzureWebJobsStorage")),
-}))
+(out / "metrics.json").write_text(
+    json.dumps(
+        {
+            "files": rows,
+            "data": arguments.data,
+            "cutoff": arguments.cutoff,
+            "seed": int(arguments.seed),
+            "pooled": arguments.pooled,
+            "secrets": sorted(name for name in os.environ if name in ("LAKE", "AzureWebJobsStorage")),
+        }
+    )
+)
 (Path(arguments.out) / "results.csv").write_text("segment,status\nr01-large-fast,trained\n")

@@ -1,0 +1,120 @@
+"""One azure-ai-ml client a process, made for short activities: few retries, no sleeping on 429, any cloud.
+
+The SDK costs 1.2-2.4 s of CPU and 100 MB to import, so nothing here happens before the first call. Where Azure is comes
+from settings that Azure itself documents (ARM_CLOUD_METADATA_URL; identity from DefaultAzureCredential); no host is
+named in code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from adapters.azure_errors import azure_errors
+from domain.errors import Unavailable
+
+if TYPE_CHECKING:
+    from azure.ai.ml import MLClient
+
+METADATA_URL = "ARM_CLOUD_METADATA_URL"
+RETRIES = 2  # quick second and third try; whoever called has durable retries for the rest
+BACKOFF_SECONDS = 0.3
+CONNECT_SECONDS = 10
+READ_SECONDS = 60
+TAG_VALUE_LENGTH = 1000  # limits of the service
+TAG_LIMIT = 50
+
+
+@dataclass
+class AzureMl:
+    """A workspace. Safe to share between threads."""
+
+    subscription_id: str
+    resource_group: str
+    workspace: str
+
+    def __post_init__(self) -> None:
+        """Nothing is imported or sent yet."""
+        self._lock = threading.Lock()
+
+    @property
+    def client(self) -> MLClient:
+        """The SDK's client; made on first use. Raise Unavailable if the cloud's metadata cannot be read."""
+        with self._lock:
+            return self._made
+
+    @cached_property
+    def _made(self) -> MLClient:
+        with azure_errors("opening Azure ML"):
+            from azure.ai.ml import MLClient
+            from azure.identity import DefaultAzureCredential
+
+            logging.getLogger("azure.ai.ml").setLevel(logging.ERROR)  # "experimental class" at every load
+            return MLClient(
+                DefaultAzureCredential(), self.subscription_id, self.resource_group, self.workspace,
+                show_progress=False, enable_telemetry=False, retry_policy=_retry_policy(),
+                connection_timeout=CONNECT_SECONDS, read_timeout=READ_SECONDS, **_cloud(),
+            )
+
+    @property
+    def scope(self) -> tuple[str, str]:
+        """Resource group and workspace, as the SDK's REST layer wants them."""
+        return self.resource_group, self.workspace
+
+
+def _retry_policy() -> Any:
+    from azure.core.pipeline import PipelineResponse
+    from azure.core.pipeline.policies import RetryPolicy
+
+    class ShortRetry(RetryPolicy[Any, Any]):
+        """Retries what fails at once, and leaves every wish to wait to the caller."""
+
+        def is_retry(self, settings: dict[str, Any], response: PipelineResponse[Any, Any]) -> bool:
+            answer = response.http_response
+            if answer.status_code == 429 or "Retry-After" in answer.headers:
+                return False
+            return bool(super().is_retry(settings, response))
+
+    return ShortRetry(retry_total=RETRIES, retry_backoff_factor=BACKOFF_SECONDS, retry_backoff_max=2)
+
+
+def _cloud() -> dict[str, Any]:
+    """Read the cloud's endpoints once.
+
+    Left alone, the SDK reads ARM_CLOUD_METADATA_URL again on nearly every call, and takes public Azure when that fails.
+    """
+    url = os.environ.get(METADATA_URL)
+    if not url:
+        return {}
+    from azure.core import PipelineClient
+    from azure.core.rest import HttpRequest
+
+    client: PipelineClient[Any, Any] = PipelineClient(url, retry_policy=_retry_policy())
+    timeouts: dict[str, Any] = {"connection_timeout": CONNECT_SECONDS, "read_timeout": READ_SECONDS}
+    with client:
+        answer = client.send_request(HttpRequest("GET", url), **timeouts)
+        answer.raise_for_status()
+        document = answer.json()
+    clouds = document if isinstance(document, list) else [document]
+    cloud = next((cloud for cloud in clouds if cloud["resourceManager"].rstrip("/") in url), None)
+    if cloud is None:
+        raise Unavailable(f"{METADATA_URL}={url} describes no cloud with that address", setting=METADATA_URL, value=url)
+    # The SDK keeps clouds by name for the whole process; the address makes the name ours.
+    name = f"{cloud['name']}-{hashlib.sha256(url.encode()).hexdigest()[:8]}"
+    domain = ".".join(cloud["portal"].split(".")[2:]).strip("/")
+    return {"cloud": name, "cloud_metadata": {
+        "azure_portal": cloud["portal"], "resource_manager": cloud["resourceManager"],
+        "active_directory": cloud["authentication"]["loginEndpoint"], "aml_resource_id": f"https://ml.azure.{domain}",
+        "storage_endpoint": cloud["suffixes"]["storage"], "registry_discovery_endpoint": f"https://eastus.api.azureml.{domain}/",
+    }}
+
+
+def tag_values(tags: Mapping[str, Any]) -> dict[str, str]:
+    """Return tags as the service takes them: text, at most 1,000 characters each; the first 50."""
+    return {str(key)[:100]: str(value)[:TAG_VALUE_LENGTH] for key, value in list(tags.items())[:TAG_LIMIT]}

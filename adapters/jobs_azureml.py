@@ -1,0 +1,209 @@
+"""The jobs port on Azure ML, through its own SDK.
+
+Submit (safe to repeat at any point, whatever answer was lost):
+1. GET the name: a job of the same payload is adopted, one of another payload is refused;
+2. 404: PUT the pipeline YAML filled with the job's values; the components are registered, so this is one request;
+3. "a job with this name already exists": somebody was quicker, or step 1 was answered stale: back to 1.
+
+Look: a few names by GET, more by pages of a list that the service filters by the property `run_id` (and that is
+filtered here again), then GET for the few that the list does not show yet.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from adapters.azure_errors import azure_errors
+from adapters.azureml_client import AzureMl, tag_values
+from adapters.jobs_component import load_launch, pipeline_file, step_bindings
+from adapters.jobs_payload import PAYLOAD_HASH, check_name, other_payload, payload_hash
+from domain.errors import BadRequest, Conflict, Forbidden, JobRejected, NotFound, ShelfcastError, Throttled, Unavailable
+from domain.job_states import JobSpec, JobStatus, phase_of
+
+if TYPE_CHECKING:
+    from azure.ai.ml.entities import Job
+
+    from settings import Settings
+
+RUN_ID = "run_id"  # tag for people, property for the list's filter
+COMMIT_PROPERTY = "mlflow.source.git.commit"
+FEW = 2  # up to here a GET each is cheaper and fresher than a list
+LIST_PAGES = 12  # of a list whose filter the service does not honour, the newest pages
+MISSING_GETS = 6  # a look; the next look takes others
+
+
+@dataclass(frozen=True)
+class AzureMlJobs:
+    """Implements domain.ports.Jobs. `project` holds ml_jobs/, `compute` names the workspace's cluster."""
+
+    workspace: AzureMl
+    project: Path
+    compute: str
+
+    def submit(self, spec: JobSpec) -> str:
+        """Make sure that the job exists; adopt one of the same payload, raise JobRejected for another."""
+        check_name(spec)
+        launch = load_launch(self.project, spec)
+        wanted = payload_hash(spec, launch.component)
+        if self._adopt(spec, wanted):
+            return spec.name
+        try:
+            with azure_errors(f"submitting job {spec.name}", job=spec.name):
+                self.workspace.client.jobs.create_or_update(self._pipeline_job(spec, wanted))
+        except (BadRequest, Conflict) as error:
+            if self._adopt(spec, wanted):
+                return spec.name
+            if isinstance(error, Conflict) or "already exists" in error.message:
+                raise Unavailable(f"job {spec.name} exists but cannot be read yet", job=spec.name) from error
+            raise JobRejected(error.message, **error.fields) from error
+        except (Forbidden, NotFound) as error:  # no role; or no such workspace, compute, component or datastore
+            raise JobRejected(error.message, **error.fields) from error
+        return spec.name
+
+    def _adopt(self, spec: JobSpec, wanted: str) -> bool:
+        found = self._get(spec.name)
+        if found is None:
+            return False
+        tags = _mapping(_mapping(found.get("properties")).get("tags"))
+        if tags.get(PAYLOAD_HASH) != wanted:
+            raise other_payload(spec, str(tags.get(PAYLOAD_HASH) or ""), wanted)
+        return True
+
+    def _pipeline_job(self, spec: JobSpec, payload: str) -> Job:
+        from azure.ai.ml import load_job
+
+        overrides: dict[str, Any] = {
+            "name": spec.name, "display_name": spec.name, "experiment_name": spec.pipeline,
+            "settings.default_compute": f"azureml:{self.compute}",
+            "tags": tag_values({PAYLOAD_HASH: payload, RUN_ID: spec.run_id, **spec.tags}),
+            **{f"inputs.{name}": _input(value) for name, value in spec.inputs.items()},
+            **{f"outputs.{name}": {"type": "uri_folder", "path": uri} for name, uri in spec.outputs.items()},
+            **step_bindings(self.project, spec),
+        }
+        path = pipeline_file(self.project, spec)
+        job = load_job(path, params_override=[{key: value} for key, value in overrides.items()])
+        # With one git property present the SDK adds none of its own; those of whatever folder the app happens to run
+        # in would make the same job another one after the next commit.
+        ours = {RUN_ID: spec.run_id, COMMIT_PROPERTY: spec.code_version or "unversioned"}
+        job.properties = {**(job.properties or {}), **ours}
+        return job
+
+    def statuses(self, run_id: str, names: Sequence[str]) -> dict[str, JobStatus]:
+        """Return the status of each named job that the workspace shows; a young job may be missing for a while.
+
+        Raise Throttled or Unavailable if the list cannot be had: whatever the reason, not being able to look says
+        nothing about the jobs. A single job that cannot be read counts as Unknown.
+        """
+        try:
+            return self._look(run_id, names)
+        except Unavailable:
+            raise
+        except ShelfcastError as error:
+            raise Unavailable(error.message, **error.fields) from error
+
+    def _look(self, run_id: str, names: Sequence[str]) -> dict[str, JobStatus]:
+        wanted = set(names)
+        found: dict[str, JobStatus] = {}
+        if len(wanted) > FEW:
+            with suppress(BadRequest):
+                self._list_into(found, wanted, {"properties": f"{RUN_ID}={run_id}"})
+            if not found:  # a service that reads the filter in another way
+                self._list_into(found, wanted, {})
+        missing = sorted(wanted - found.keys())
+        for name in missing if len(missing) <= MISSING_GETS else random.sample(missing, MISSING_GETS):
+            try:
+                document = self._get(name)
+            except Throttled:
+                if not found:
+                    raise
+                break
+            except Unavailable as error:
+                if len(wanted) == len(missing) <= FEW:
+                    raise
+                found[name] = JobStatus(name, "Unknown", error=error.message)
+                continue
+            if document is not None:
+                found[name] = _status(name, document)
+        return found
+
+    def _list_into(self, found: dict[str, JobStatus], wanted: set[str], query: Mapping[str, str]) -> None:
+        with azure_errors("listing jobs"):
+            pages = self._rest.list(*self.workspace.scope, list_view_type="All", **query).by_page()
+            for _, page in zip(range(LIST_PAGES), pages, strict=False):
+                for document in _mappings(page):
+                    name = str(document.get("name"))
+                    if name in wanted:
+                        found[name] = _status(name, document)
+                if len(found) == len(wanted):
+                    return
+
+    def _get(self, name: str) -> Mapping[str, Any] | None:
+        try:
+            with azure_errors(f"reading job {name}", job=name):
+                document: Mapping[str, Any] = self._rest.get(*self.workspace.scope, name)
+                return document
+        except NotFound:
+            return None
+
+    @property
+    def _rest(self) -> Any:
+        """The SDK's REST layer: its own objects cost 10 ms of CPU a job to build, and a poll needs one word of each."""
+        return self.workspace.client.jobs.service_client_01_2024_preview_arm.jobs
+
+    def cancel(self, name: str) -> None:
+        """Ask for cancellation and return at once; an ended or unknown job is fine."""
+        for last in (False, True):
+            try:
+                with azure_errors(f"cancelling job {name}", job=name):
+                    self.workspace.client.jobs.begin_cancel(name, polling=False)
+                return
+            except NotFound:
+                return
+            except Throttled:
+                raise
+            except Unavailable:
+                if last:  # the SDK does not repeat a POST whose connection broke; asking twice is harmless
+                    raise
+            except (BadRequest, Conflict):
+                document = self._get(name)
+                if document is None or phase_of(_status(name, document).status).ended:
+                    return
+                raise
+
+
+def connect_jobs(settings: Settings, project: Path) -> AzureMlJobs:
+    """Return the platform that the settings name; nothing is sent yet."""
+    workspace = AzureMl(settings.aml_subscription_id, settings.aml_resource_group, settings.aml_workspace)
+    return AzureMlJobs(workspace, project, settings.aml_compute)
+
+
+def _input(value: str | int | float) -> Any:
+    if isinstance(value, str) and value.startswith("azureml:"):
+        return {"type": "uri_folder", "path": value}
+    return value
+
+
+def _status(name: str, document: Mapping[str, Any]) -> JobStatus:
+    """Read what a look needs and nothing else; anything may be missing or odd."""
+    properties = _mapping(document.get("properties"))
+    facts = _mapping(properties.get("properties"))
+    status = str(getattr(properties.get("status"), "value", properties.get("status")) or "Unknown")
+    error = ""
+    if status == "Failed":
+        studio = _mapping(_mapping(properties.get("services")).get("Studio")).get("endpoint", "")
+        error = "Azure ML reports that the job failed" + (f"; its logs are at {studio}" if studio else "")
+    started, ended = (str(facts.get(key) or "") for key in ("StartTimeUtc", "EndTimeUtc"))
+    return JobStatus(name, status, started, ended, error)
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _mappings(page: Iterable[Any]) -> Iterable[Mapping[str, Any]]:
+    return (item for item in page if isinstance(item, Mapping))
