@@ -1,0 +1,67 @@
+"""64-bit hashes of canonical cells and rows, the same whichever way a cell came and however a file was cut.
+
+Not against forgery (the outcome carries SHA-256 for that): they find candidates for duplicates, which are then
+compared in full, and make a hash of the content that does not depend on row order or provenance columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+U64 = npt.NDArray[np.uint64]
+
+_ODD = np.uint64(0x9E3779B97F4A7C15)
+_MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
+_MIX_2 = np.uint64(0x94D049BB133111EB)
+_CELL_CONSTANTS = np.random.default_rng(7).integers(1, 2**63, size=4096, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
+_COLUMN_CONSTANTS = np.random.default_rng(11).integers(1, 2**63, size=(3, 4096), dtype=np.uint64) * np.uint64(2) + np.uint64(1)
+KEY, CONTENT_1, CONTENT_2 = 0, 1, 2  # lanes
+
+
+def mix(values: U64) -> U64:
+    """Scramble 64-bit values (the finisher of splitmix64), in place."""
+    values += _ODD
+    values ^= values >> np.uint64(30)
+    values *= _MIX_1
+    values ^= values >> np.uint64(27)
+    values *= _MIX_2
+    values ^= values >> np.uint64(31)
+    return values
+
+
+def hash_texts(texts: pa.Array) -> U64:
+    """Return a hash for each cell of a binary array without nulls."""
+    count = len(texts)
+    if count == 0:
+        return np.empty(0, np.uint64)
+    lengths = np.asarray(pc.binary_length(texts)).astype(np.uint64)
+    longest = int(lengths.max())
+    if longest > 256 and count > 1:  # one long cell must not widen all others
+        short = np.asarray(lengths <= 256)
+        hashes = np.empty(count, np.uint64)
+        hashes[short] = hash_texts(texts.filter(pa.array(short)))
+        for index in np.flatnonzero(~short):
+            hashes[index] = hash_texts(texts.slice(index, 1))[0]
+        return hashes
+    width = max(-(-longest // 8) * 8, 8)
+    padded = pc.ascii_rpad(texts.cast(pa.string()) if pa.types.is_binary(texts.type) else texts, width=width, padding="\0")
+    words = np.frombuffer(padded.buffers()[2], np.uint64, count=count * width // 8).reshape(count, width // 8)
+    hashes = lengths * _ODD
+    for index in range(words.shape[1]):
+        hashes += mix(words[:, index] * _CELL_CONSTANTS[index % 4096] + np.uint64(index // 4096)) * (words[:, index] != 0)
+    return mix(hashes)
+
+
+def hash_values(texts: Sequence[str]) -> U64:
+    """Return a hash for each canonical text."""
+    return hash_texts(pa.array([text.encode() for text in texts], pa.binary()))
+
+
+def fold(rows: U64, cells: U64, column: int, lane: int) -> None:
+    """Add one column's cell hashes to the row hashes of a lane, in place; `mix` the sum when all columns are in."""
+    rows += cells * _COLUMN_CONSTANTS[lane, column % 4096]

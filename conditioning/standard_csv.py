@@ -1,0 +1,21 @@
+"""The standard CSV: UTF-8, LF, comma, quotes only where needed, header always; and the two lists beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from conditioning.columns import quoted
+
+QUARANTINE_COLUMNS = ("source_row", "reason_code", "field", "value", "expected", "raw_text", "source_file")
+DUPLICATE_COLUMNS = ("source_row", "duplicate_of", "identical", "line", "source_file")
+
+
+def one_line(text: str) -> str:
+    """Write text on one line, with visible line breaks, so that no spreadsheet runs it when a person opens the file."""
+    text = text.replace("\0", "\\0").replace("\r", "\\r").replace("\n", "\\n")
+    return "'" + text if text[:1] in ("=", "@", "+", "\t") or (text[:1] == "-" and text[1:2].isalpha()) else text
+
+
+def line(cells: Sequence[str]) -> str:
+    """Write one line of the standard CSV."""
+    return ",".join(map(quoted, cells)) + "\n"

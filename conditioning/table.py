@@ -1,0 +1,287 @@
+"""The engine: batches of raw cells in, lines of standard CSV, quarantine and figures out. Nothing grows with the rows."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from conditioning.batches import Batch, Broken, I64
+from conditioning.columns import Column, ColumnBlock
+from conditioning.contract import Contract
+from conditioning.dedupe import Duplicates, KeyLog
+from conditioning.hashing import CONTENT_1, CONTENT_2, KEY, U64, fold, hash_values, mix
+from conditioning.headers import Layout
+from conditioning.spool import Scratch, Spool
+from conditioning.standard_csv import DUPLICATE_COLUMNS, QUARANTINE_COLUMNS, line, one_line
+from conditioning.values import WeekBounds, make_rule, sort_key
+
+_EMPTY = pa.scalar(b"", pa.binary())
+_LINE_END = pa.scalar(b"\n", pa.binary())
+_EXAMPLES = 5  # rows named per reason in the outcome
+
+Write = Callable[[bytes], object]
+
+
+@dataclass
+class Counts:
+    """Where every record of the file ended. `records_read` = `conditioned` + `quarantined` + `duplicates`."""
+
+    records_read: int = 0
+    conditioned: int = 0
+    quarantined: int = 0
+    duplicates: int = 0
+    conflicting_duplicates: int = 0
+    by_reason: Counter[str] = field(default_factory=Counter)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return {
+            "records_read": self.records_read, "conditioned": self.conditioned, "quarantined": self.quarantined,
+            "duplicates": self.duplicates, "conflicting_duplicates": self.conflicting_duplicates,
+            "by_reason": dict(sorted(self.by_reason.items())),
+        }
+
+
+class Table:
+    """One file on its way into the standard CSV."""
+
+    def __init__(
+        self, contract: Contract, layout: Layout, source_file: str, *, encoding: str = "", bounds: WeekBounds | None = None,
+        scratch: Callable[[], Scratch], memory_rows: int | None = None,
+    ) -> None:
+        self.counts = Counts()
+        self.examples: dict[str, list[dict[str, Any]]] = {}
+        self.rows = 0  # lines of the data, after `finish`
+        self._contract = contract
+        self._fields = layout.fields
+        self._columns = [
+            Column(item, make_rule(item, reading, bounds), reading, encoding)
+            for item, reading in zip(layout.fields, layout.readings, strict=True)
+        ]
+        names = [item.name for item in layout.fields]
+        self._keys = [[names.index(name) for name in key] for key in contract.keys]
+        self._logs = [KeyLog() if memory_rows is None else KeyLog(memory_rows, memory_rows) for _ in self._keys]
+        self._row_rules = [(rule, [names.index(name) for name in rule.columns]) for rule in contract.row_rules]
+        self._source_file = source_file
+        self._file_cell = pa.scalar(line([source_file]).rstrip("\n").encode() + b",", pa.binary())
+        self._content = [0, 0]
+        self._data = Spool(scratch)
+        self._quarantine = Spool(scratch)
+        self._weights: dict[int, int] = {}  # record number -> input records, where it is not one
+
+    @property
+    def columns(self) -> Sequence[Column]:
+        """The columns in order."""
+        return self._columns
+
+    def wide_columns(self) -> set[int]:
+        """Return the positions of columns that turned out to be free text."""
+        return {position for position, column in enumerate(self._columns) if column.wide}
+
+    # -- first pass --------------------------------------------------------------------------------------------------
+
+    def take(self, batch: Batch) -> None:
+        """Condition one batch."""
+        weight = batch.rows if batch.weights is None else int(batch.weights.sum())
+        self.counts.records_read += weight + len(batch.broken)
+        blocks = [column.block(cells, batch.rows, batch.latin) for column, cells in zip(self._columns, batch.columns, strict=True)]
+        bad = np.zeros(batch.rows, np.bool_)
+        for block in blocks:
+            bad |= block.bad
+        rejected: list[Broken] = list(batch.broken)
+        if bad.any():
+            rejected += self._refusals(batch, blocks, np.flatnonzero(bad))
+        if not self._row_rules:
+            self._emit(batch, blocks, ~bad if bad.any() else None)
+        else:
+            self._emit_checked(batch, blocks, bad, rejected)
+        self._quarantine_rows(rejected, batch)
+
+    def _refusals(self, batch: Batch, blocks: Sequence[ColumnBlock], rows: I64) -> list[Broken]:
+        bads = np.stack([block.bad[rows] for block in blocks])
+        first = bads.argmax(axis=0).tolist()
+        found = []
+        for row, position in zip(rows.tolist(), first, strict=True):
+            reject, shown = blocks[position].refusal(row)
+            found.append(Broken(int(batch.numbers[row]), reject.code, self._fields[position].name, shown[:500], reject.expected,
+                                batch.raw(row)))
+        return found
+
+    def _emit_checked(self, batch: Batch, blocks: list[ColumnBlock], bad: npt.NDArray[np.bool_], rejected: list[Broken]) -> None:
+        """Apply the rules across fields, row by row: contracts that have them are of small sources."""
+        good = np.flatnonzero(~bad)
+        texts = {position: blocks[position].texts_at(good) for _, positions in self._row_rules for position in positions}
+        failed = []
+        for index, row in enumerate(good.tolist()):
+            fault = self._disagreement({position: cells[index] for position, cells in texts.items()})
+            if fault is not None:
+                failed.append(row)
+                rejected.append(Broken(int(batch.numbers[row]), "fields_disagree", fault[0], fault[1], fault[2], batch.raw(row)))
+        bad[failed] = True
+        self._emit(batch, blocks, ~bad if bad.any() else None)
+
+    def _disagreement(self, cells: dict[int, str]) -> tuple[str, str, str] | None:
+        for rule, positions in self._row_rules:
+            present = [(position, cells[position]) for position in positions if cells[position]]
+            for (left, low), (right, high) in zip(present, present[1:], strict=False):
+                key = sort_key(self._fields[left])
+                if key(low) > key(high):
+                    names = self._fields[left].name, self._fields[right].name
+                    return names[1], high, f"{names[0]} <= {names[1]} (found {low})"
+        return None
+
+    def _emit(self, batch: Batch, blocks: Sequence[ColumnBlock], kept: npt.NDArray[np.bool_] | None) -> None:
+        numbers = batch.numbers if kept is None else batch.numbers[kept]
+        for block in blocks:
+            block.keep(kept)
+        if not len(numbers):
+            return
+        content = np.zeros(len(numbers), np.uint64), np.zeros(len(numbers), np.uint64)
+        hashes: list[U64] = [block.hashes() for block in blocks]
+        for position, cells in enumerate(hashes):
+            fold(content[0], cells, position, CONTENT_1)
+            fold(content[1], cells, position, CONTENT_2)
+        for lane in (0, 1):
+            self._content[lane] = (self._content[lane] + int(mix(content[lane]).sum(dtype=np.uint64))) % (1 << 64)
+        for log, positions in zip(self._logs, self._keys, strict=True):
+            keys, second = np.zeros(len(numbers), np.uint64), np.zeros(len(numbers), np.uint64)
+            for position in positions:
+                fold(keys, hashes[position], position, KEY)
+                fold(second, hashes[position], position, CONTENT_2)
+            log.add(mix(keys), content[0], numbers, mix(second))
+        parts = [part for block in blocks for part in block.parts()]
+        rows = pa.array(numbers).cast(pa.string()).cast(pa.binary())
+        lines = pc.binary_join_element_wise(*parts, self._file_cell, rows, _LINE_END, _EMPTY)
+        weights = batch.weights if kept is None or batch.weights is None else batch.weights[kept]
+        if weights is None:
+            self.counts.conditioned += len(numbers)
+        else:
+            self.counts.conditioned += int(weights.sum())
+            self._weights.update(zip(numbers.tolist(), weights.tolist(), strict=True))
+        self._data.write(lines.buffers()[2].to_pybytes(), len(numbers))
+
+    def _quarantine_rows(self, rejected: list[Broken], batch: Batch) -> None:
+        if not rejected:
+            return
+        rejected.sort(key=lambda item: item.number)
+        weights = {} if batch.weights is None else dict(zip(batch.numbers.tolist(), batch.weights.tolist(), strict=True))
+        lines = []
+        for item in rejected:
+            weight = weights.get(item.number, 1)
+            self.counts.quarantined += weight
+            self.counts.by_reason[item.code] += weight
+            examples = self.examples.setdefault(item.code, [])
+            if len(examples) < _EXAMPLES:
+                examples.append({"row": item.number, "field": item.column, "value": item.value[:200], "expected": item.expected})
+            lines.append(line((
+                str(item.number), item.code, item.column, one_line(item.value), item.expected, one_line(item.raw), self._source_file,
+            )))
+        self._quarantine.write("".join(lines).encode("utf-8", "replace"), len(lines))
+
+    # -- second pass -------------------------------------------------------------------------------------------------
+
+    def write_quarantine(self, write: Write) -> int:
+        """Write the quarantine list; return its rows."""
+        write(line(QUARANTINE_COLUMNS).encode())
+        for data, _ in self._quarantine.blocks():
+            write(data)
+        return self._quarantine.rows
+
+    def header(self) -> bytes:
+        """Return the header line of the standard CSV."""
+        return line([*(item.name for item in self._fields), "source_file", "source_row"]).encode()
+
+    def finish(self, write: Write, write_duplicate: Write) -> None:
+        """Write the data without the rows that repeat a key, and the list of those rows."""
+        write(self.header())
+        write_duplicate(line(DUPLICATE_COLUMNS).encode())
+        found = [log.duplicates() for log in self._logs]
+        for log in self._logs:
+            log.close()
+        duplicates = found[0] if len(found) == 1 else _merged(found)
+        start = at = 0
+        for data, rows in self._data.blocks():
+            upto = int(np.searchsorted(duplicates.ordinals, start + rows))
+            if upto > at:
+                data = self._without(data, start, duplicates, slice(at, upto), write_duplicate)
+            write(data)
+            self.rows += rows - (upto - at)
+            start, at = start + rows, upto
+
+    def _without(self, data: bytes, start: int, duplicates: Duplicates, which: slice, write_duplicate: Write) -> bytes:
+        breaks = np.flatnonzero(np.frombuffer(data, np.uint8) == 10)
+        local = (duplicates.ordinals[which] - start).tolist()
+        kept: list[bytes | memoryview] = []
+        dropped: list[str] = []
+        view, last = memoryview(data), 0
+        for row in local:
+            begin = int(breaks[row - 1]) + 1 if row else 0
+            end = int(breaks[row]) + 1
+            kept.append(view[last:begin])
+            dropped.append(bytes(view[begin:end]).decode())
+            last = end
+        kept.append(view[last:])
+        self._book_duplicates(dropped, duplicates.first_numbers[which].tolist(), duplicates.identical[which].tolist(), write_duplicate)
+        return b"".join(kept)
+
+    def _book_duplicates(self, dropped: list[str], firsts: list[int], identical: list[bool], write_duplicate: Write) -> None:
+        rows = list(csv.reader(io.StringIO("".join(dropped))))
+        lines = []
+        for cells, text, first, same in zip(rows, dropped, firsts, identical, strict=True):
+            number = int(cells[-1])
+            weight = self._weights.get(number, 1)
+            self.counts.conditioned -= weight
+            self.counts.duplicates += weight
+            self.counts.conflicting_duplicates += 0 if same else weight
+            for column, cell in zip(self._columns, cells, strict=False):
+                column.uncount(cell)
+            lines.append(line((cells[-1], str(first), "true" if same else "false", text.rstrip("\n"), self._source_file)))
+        content = np.zeros(len(rows), np.uint64), np.zeros(len(rows), np.uint64)
+        for position in range(len(self._columns)):
+            hashes = hash_values([cells[position] for cells in rows])
+            fold(content[0], hashes, position, CONTENT_1)
+            fold(content[1], hashes, position, CONTENT_2)
+        for lane in (0, 1):
+            self._content[lane] = (self._content[lane] - int(mix(content[lane]).sum(dtype=np.uint64))) % (1 << 64)
+        write_duplicate("".join(lines).encode())
+
+    def content_hash(self) -> str:
+        """Return a hash of the rule columns of all rows, whatever their order, file name and row numbers (after `finish`)."""
+        return f"{self.rows:x}-{self._content[0]:016x}{self._content[1]:016x}"
+
+    def quality(self) -> dict[str, Any]:
+        """Return the figures of each column (after `finish`)."""
+        return {column.field.name: column.quality() for column in self._columns}
+
+    def discard(self) -> None:
+        """Give scratch space back."""
+        self._data.discard()
+        self._quarantine.discard()
+        for log in self._logs:
+            log.close()
+
+
+def _merged(found: Sequence[Duplicates]) -> Duplicates:
+    if not found:
+        return Duplicates(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.bool_))
+    ordinals = np.concatenate([item.ordinals for item in found])
+    firsts = np.concatenate([item.first_numbers for item in found])
+    identical = np.concatenate([item.identical for item in found])
+    _, first = np.unique(ordinals, return_index=True)
+    return Duplicates(ordinals[first], firsts[first], identical[first])
+
+
+def batches_of(batches: Iterator[Batch], table: Table, wide: set[int]) -> None:
+    """Pass every batch through the table, telling the reader which columns to stop encoding."""
+    for batch in batches:
+        table.take(batch)
+        wide |= table.wide_columns()
