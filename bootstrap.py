@@ -63,7 +63,7 @@ class Services:
         from adapters.jobs_local import LocalJobs
 
         return LocalJobs(
-            root=self.data_dir / "jobs", lake=self.lake, project=APP_FOLDER, python=sys.executable,
+            root=self.data_dir / "jobs", lake_connection=self.settings.lake, project=APP_FOLDER, python=sys.executable,
             max_parallel=max(1, os.cpu_count() or 1),
         )
 

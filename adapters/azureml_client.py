@@ -107,7 +107,7 @@ def _cloud() -> dict[str, Any]:
         raise Unavailable(f"{METADATA_URL}={url} describes no cloud with that address", setting=METADATA_URL, value=url)
     # The SDK keeps clouds by name for the whole process; the address makes the name ours.
     name = f"{cloud['name']}-{hashlib.sha256(url.encode()).hexdigest()[:8]}"
-    domain = ".".join(cloud["portal"].split(".")[2:]).strip("/")
+    domain = ".".join(cloud["portal"].split(".")[2:]).replace("/", "")  # as the SDK derives it
     return {"cloud": name, "cloud_metadata": {
         "azure_portal": cloud["portal"], "resource_manager": cloud["resourceManager"],
         "active_directory": cloud["authentication"]["loginEndpoint"], "aml_resource_id": f"https://ml.azure.{domain}",

@@ -139,7 +139,7 @@ class AzureMlJobs:
                     name = str(document.get("name"))
                     if name in wanted:
                         found[name] = _status(name, document)
-                if len(found) == len(wanted):
+                if len(found) >= len(wanted) - FEW:
                     return
 
     def _get(self, name: str) -> Mapping[str, Any] | None:
