@@ -15,6 +15,12 @@ from http_api import OPERATOR, READER, answer, caller, json_body, number, proble
 blueprint = df.Blueprint()
 
 WAIT_SECONDS = 10
+_OUTCOME = ("run_id", "kind", "sales_week", "status", "message", "started_at", "ended_at", "publish", "completeness",
+            "correlation_id")
+_DEAD = {
+    df.OrchestrationRuntimeStatus.Failed, df.OrchestrationRuntimeStatus.Terminated,
+    df.OrchestrationRuntimeStatus.Canceled,
+}
 _LIVE = {
     df.OrchestrationRuntimeStatus.Running, df.OrchestrationRuntimeStatus.Pending,
     df.OrchestrationRuntimeStatus.Suspended, df.OrchestrationRuntimeStatus.ContinuedAsNew,
@@ -143,21 +149,28 @@ def show_run(req: func.HttpRequest) -> func.HttpResponse:
 
 
 @blueprint.route(route="runs/{run_id}/wait", methods=["GET"], auth_level=func.AuthLevel.FUNCTION)
-def wait_for_run(req: func.HttpRequest) -> func.HttpResponse:
+@blueprint.durable_client_input(client_name="client")
+async def wait_for_run(req: func.HttpRequest, client: df.DurableOrchestrationClient) -> func.HttpResponse:
     """202 with Location and Retry-After until the run has ended, then 200 with its outcome (for a WebActivity)."""
-    def body() -> func.HttpResponse:
-        from bootstrap import services
-        from orchestrators.ledger import RunLedger
+    from bootstrap import services
+    from orchestrators import runs
+    from orchestrators.ledger import RunLedger
 
+    try:
         caller(req, READER)
-        document = RunLedger(services().lake).run(str(RunId.parse(req.route_params["run_id"])))
-        outcome = {
-            key: document.get(key)
-            for key in ("run_id", "kind", "sales_week", "status", "message", "started_at", "ended_at", "publish",
-                        "completeness", "correlation_id")
-        }
-        if RunStatus(document["status"]).ended:
-            return answer(outcome)
-        return answer(outcome, 202, {"Location": req.url, "Retry-After": str(WAIT_SECONDS)})
-
-    return respond(req, body)
+        run_id = str(RunId.parse(req.route_params["run_id"]))
+        ledger = RunLedger(services().lake)
+        document = await to_thread(ledger.run, run_id)
+        if not RunStatus(document["status"]).ended:
+            state = await client.get_status(run_id)
+            if state is not None and state.runtime_status in _DEAD:
+                # Nobody would ever close this run: its orchestration was terminated or failed beyond its own reach.
+                error = f"the orchestration ended as {state.runtime_status.value}: {state.output}"
+                await to_thread(runs.close_run, services(), {"run_id": run_id, "error": error})
+                document = await to_thread(ledger.run, run_id)
+    except ShelfcastError as error:
+        return problem(error, req.url)
+    outcome = {key: document.get(key) for key in _OUTCOME}
+    if RunStatus(document["status"]).ended:
+        return answer(outcome)
+    return answer(outcome, 202, {"Location": req.url, "Retry-After": str(WAIT_SECONDS)})
