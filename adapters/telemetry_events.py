@@ -34,16 +34,24 @@ class EventType:
         return "/".join([self.name, *(str(dimensions.get(key, "")) for key in self.identity)])
 
 
+_RUN_MEASURES = (
+    "seconds", "expected", "scored", "explained", "gap", "mape", "baseline_mape", "rmse_0", "rmse_all",
+    "failover_segments",
+)
+_RUN_DIMENSIONS = ("status", "step", "error_code", "message", "region")
+
 _ALL = (
     EventType("run_started", "a run began", ("run_id",), ("reason", "started_by")),
-    EventType(
-        "run_ended", "a run ended well", ("run_id",), ("status", "publish_version"),
-        ("seconds", "expected", "scored", "explained", "gap", "mape", "baseline_mape", "rmse_0", "rmse_all",
-         "failover_segments"),
+    *(
+        EventType(f"run_{status}", about, ("run_id",), _RUN_DIMENSIONS, _RUN_MEASURES)
+        for status, about in (
+            ("succeeded", "a run did all that it was for"),
+            ("degraded", "a run published, but something stands in failover state"),
+            ("failed", "a run failed; nothing was published"),
+            ("cancelled", "an operator cancelled a run"),
+        )
     ),
-    EventType("run_failed", "a run ended failed, partly failed or cancelled", ("run_id",),
-              ("status", "step", "error_code", "message", "region"), ("seconds",)),
-    EventType("step_ended", "a step of a run ended", ("run_id", "step"), ("status", "message"), ("seconds",)),
+    EventType("run_step", "a step of a run ended", ("run_id", "step"), ("status", "message"), ("seconds",)),
     EventType(
         "source_conditioned", "one file of a source was conditioned", ("source", "sales_week", "data_version"),
         ("status", "contract_version", "schema_changed", "source_file", "message"),
@@ -53,8 +61,12 @@ _ALL = (
               ("phase", "segment", "region", "error", "quota_refused", "preempted"), ("queued_seconds", "seconds")),
     EventType(
         "model_evaluated", "a candidate model met the acceptance gate", ("run_id", "segment"),
-        ("region", "store_format", "velocity", "model_version", "accepted", "reasons", "worse_than_baseline_weeks"),
-        ("mape", "baseline_mape", "rmse_0", "rmse_all", "wape", "bias", "mape_excluded", "weeks_worse_than_baseline"),
+        ("region", "store_format", "velocity", "model_version", "accepted", "reasons"),
+        (
+            "mape", "baseline_mape", "mape_reduction", "rmse_0", "rmse_all", "wape", "bias", "over_share",
+            "under_share", "baseline_wape", "baseline_rmse_0", "baseline_rmse_all", "mape_excluded",
+            "weeks_worse_than_baseline",
+        ),
     ),
     EventType("region_scored", "a segment was scored", ("run_id", "segment"),
               ("region", "store_format", "velocity", "model_version", "failover", "failover_reason"),

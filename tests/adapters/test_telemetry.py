@@ -218,8 +218,8 @@ def test_8_events_carry_the_trace_of_the_invocation(opened: Open) -> None:
     with IngestionServer() as server:
         telemetry, _ = opened(server.url)
         with telemetry.bind(traceparent=f"00-{trace}-{span}-01", run_id="weekly-2017-W45-a1"):
-            telemetry.event("step_ended", {"step": "train", "status": "succeeded"}, {"seconds": 3})
-        telemetry.event("step_ended", {"step": "score", "run_id": "r", "traceparent": f"00-{trace}-{span}-01"})
+            telemetry.event("run_step", {"step": "train", "status": "succeeded"}, {"seconds": 3})
+        telemetry.event("run_step", {"step": "score", "run_id": "r", "traceparent": f"00-{trace}-{span}-01"})
         assert telemetry.flush()
         for item in server.items:
             assert item["tags"]["ai.operation.id"] == trace
@@ -233,7 +233,7 @@ def test_8_without_a_trace_one_run_still_has_one_operation(opened: Open) -> None
     with IngestionServer() as server:
         telemetry, _ = opened(server.url)
         emit(telemetry, 1)
-        telemetry.event("step_ended", {"run_id": "weekly-2017-W45-a0", "step": "train", "status": "succeeded"})
+        telemetry.event("run_step", {"run_id": "weekly-2017-W45-a0", "step": "train", "status": "succeeded"})
         telemetry.event("run_started", {"run_id": "another"})
         assert telemetry.flush()
         operations = [item["tags"]["ai.operation.id"] for item in server.items]
@@ -296,7 +296,7 @@ def test_12_threads_take_the_run_along_when_told(opened: Open) -> None:
         telemetry, _ = opened(server.url)
         with telemetry.bind(run_id="weekly-2017-W45-a1"), telemetry.span("train"):
             work = telemetry_context.carried(telemetry.event)
-            thread = threading.Thread(target=work, args=("step_ended", {"step": "x", "status": "succeeded"}))
+            thread = threading.Thread(target=work, args=("run_step", {"step": "x", "status": "succeeded"}))
             thread.start()
             thread.join()
         assert telemetry.flush()

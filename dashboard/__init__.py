@@ -1,0 +1,1 @@
+"""The operators' page and the Power BI project: everything that people look at."""

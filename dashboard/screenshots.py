@@ -1,0 +1,95 @@
+"""Pictures of the operators' page for the documentation: `python -m dashboard.screenshots --url URL --out FOLDER`.
+
+Needs Playwright (requirements-dev.txt) and a Chromium on the machine; nothing is downloaded.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urljoin
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+DESKTOP, PHONE = (1440, 900), (390, 844)
+VIEWS = {
+    "overview": "#/overview", "runs": "#/runs", "models": "#/models", "quality": "#/quality", "forecasts": "#/forecasts",
+    "audit": "#/audit", "factory": "#/pipelines",
+}
+LOOKS = {"desktop": (DESKTOP, "light"), "dark": (DESKTOP, "dark"), "phone": (PHONE, "light")}
+SETTLE_MS = 700  # the chart and the earlier weeks of the grid come after the view itself
+
+
+def chromium_path() -> str:
+    """Return the browser to use: CHROMIUM, or what the machine has; exit with the remedy if there is none."""
+    found = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+    if not found:
+        raise SystemExit("no Chromium found: install it (apt-get install chromium) or set CHROMIUM to its path")
+    return found
+
+
+def take(url: str, folder: Path, views: list[str], looks: list[str]) -> list[Path]:
+    """Take each view in each look and return the files."""
+    from playwright.sync_api import sync_playwright
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium_path(), args=["--no-sandbox"])
+        try:
+            return [path for look in looks for path in _take_look(browser, url, folder, views, look)]
+        finally:
+            browser.close()
+
+
+def _take_look(browser: Browser, url: str, folder: Path, views: list[str], look: str) -> list[Path]:
+    (width, height), scheme = LOOKS[look]
+    context = browser.new_context(
+        viewport={"width": width, "height": height}, color_scheme="dark" if scheme == "dark" else "light",
+        reduced_motion="reduce", device_scale_factor=2 if look == "phone" else 1,
+    )
+    page, files = context.new_page(), []
+    for name in [*views, *(("run", "forecast") if len(views) > 1 else ())]:
+        if not _open(page, url, name):
+            continue
+        path = folder / f"{name}-{look}.png"
+        page.screenshot(path=str(path), full_page=look != "phone")
+        files.append(path)
+    context.close()
+    return files
+
+
+def _open(page: Page, url: str, name: str) -> bool:
+    """Open a view and wait until it is there; the two detail views are reached by a click, if there is anything."""
+    start = {"run": "#/runs", "forecast": "#/forecasts"}.get(name) or VIEWS[name]
+    page.goto(urljoin(url, start), wait_until="load")
+    page.wait_for_selector("main[aria-busy=false] h1")
+    if name in ("run", "forecast"):
+        first = page.locator("tbody th a").first
+        if not first.count():
+            return False
+        first.click()
+        page.wait_for_selector("main[aria-busy=false] .figures" if name == "run" else "#explain .figures")
+    page.wait_for_timeout(SETTLE_MS)
+    return True
+
+
+def main() -> None:
+    """Read the command line and take the pictures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--url", required=True, help="address of the host or of the page, e.g. http://127.0.0.1:7071")
+    parser.add_argument("--out", type=Path, default=Path("docs/images"))
+    parser.add_argument("--views", nargs="+", choices=list(VIEWS), default=list(VIEWS))
+    parser.add_argument("--looks", nargs="+", choices=list(LOOKS), default=list(LOOKS))
+    wanted = parser.parse_args()
+    url = wanted.url if "/ops" in wanted.url else f"{wanted.url.rstrip('/')}/api/ops/"
+    for path in take(url, wanted.out, wanted.views, wanted.looks):
+        sys.stdout.write(f"{path}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+// When to intervene: what stands wrong now, why, and what to do about it. Worst first.
+
+import { count, percent, plural, sum, words } from "./format.js";
+
+export const MAPE_TARGET = 0.45;
+const QUARANTINE_LIMIT = 0.01;
+const RANK = { bad: 0, warn: 1, busy: 2 };
+
+/** Findings: {tone, what, why, action, href}. */
+export function findings({ runs = [], models = [], sources = [], current = null, next = null }) {
+  const found = [...runFindings(runs, current, next), ...modelFindings(models), ...sourceFindings(sources)];
+  return found.sort((one, other) => RANK[one.tone] - RANK[other.tone]);
+}
+
+function runFindings(runs, current, next) {
+  const found = [];
+  if (next && next.due_at && new Date(next.due_at) < new Date()) {
+    found.push({ tone: "bad", what: `Run of ${next.sales_week} is late`, why: `It was due ${new Date(next.due_at).toLocaleString("en")}.`, action: "Start the week", href: "#/runs" });
+  }
+  const latest = new Map();
+  for (const run of runs) if (!latest.has(`${run.kind}/${run.sales_week}`)) latest.set(`${run.kind}/${run.sales_week}`, run);
+  for (const run of latest.values()) {
+    if (run.status === "failed") found.push({ tone: "bad", what: `${run.run_id} failed`, why: run.message || "See its steps.", action: "Replay what is missing", href: `#/runs/${run.run_id}` });
+  }
+  const jobs = Object.values(current?.jobs || {});
+  const broken = sum(jobs.map((phase) => phase?.failed));
+  if (broken) found.push({ tone: "warn", what: `${plural(broken, "job")} of ${current.run_id} failed`, why: "Their segments use a fallback.", action: "See the jobs", href: `#/runs/${current.run_id}` });
+  const gap = current?.completeness?.gap;
+  if (gap) found.push({ tone: "bad", what: `${plural(gap, "forecast")} neither scored nor explained`, why: "The completeness ledger has a gap.", action: "See the ledger", href: `#/runs/${current.run_id}` });
+  return found;
+}
+
+function modelFindings(models) {
+  const used = models.filter((model) => model.kind !== "baseline");
+  const found = [];
+  const stale = used.filter((model) => model.stale);
+  const failover = used.filter((model) => model.failover);
+  const worse = used.filter((model) => model.baseline_mape !== null && model.mape > model.baseline_mape);
+  const names = (some) => some.slice(0, 3).map((model) => model.segment).join(", ") + (some.length > 3 ? ` and ${some.length - 3} more` : "");
+  if (failover.length) found.push({ tone: "warn", what: `${plural(failover.length, "segment")} in failover state`, why: `${names(failover)}: an older model or the history average stands in.`, action: "See the models", href: "#/models?show=failover" });
+  if (stale.length) found.push({ tone: "warn", what: `${plural(stale.length, "model")} older than 60 days`, why: names(stale), action: "Train them again", href: "#/models?show=stale" });
+  if (worse.length) found.push({ tone: "warn", what: `${plural(worse.length, "model")} worse than the history average`, why: names(worse), action: "Roll back or retrain", href: "#/models?show=worse" });
+  return found;
+}
+
+function sourceFindings(sources) {
+  const found = [];
+  for (const source of sources) {
+    const href = `#/quality/${encodeURIComponent(source.name)}`;
+    const state = String(source.state || "").toLowerCase();
+    if (["missing", "rejected", "late", "stale"].includes(state)) {
+      found.push({ tone: source.required ? "bad" : "warn", what: `${words(source.name)} is ${state}`, why: source.required ? "A run cannot start without it." : `Last week: ${source.latest_week || "none"}.`, action: `Ask ${source.owner || "its owner"}`, href });
+    }
+    const read = source.records_read || 0;
+    if (read && source.quarantined / read > QUARANTINE_LIMIT) {
+      found.push({ tone: "warn", what: `${percent(source.quarantined / read)} of ${words(source.name)} in quarantine`, why: `${count(source.quarantined)} of ${count(read)} records.`, action: "See the reasons", href });
+    }
+  }
+  return found;
+}
+
+/** How one model stands: {tone, word}. */
+export function health(model) {
+  if (!model || model.mape === undefined) return { tone: "none", word: "no model" };
+  if (model.kind === "baseline") return { tone: "wait", word: "history average" };
+  if (model.failover) return { tone: "warn", word: "failover" };
+  if (model.mape === null) return { tone: "bad", word: "not measured" };
+  if (model.baseline_mape !== null && model.mape > model.baseline_mape) return { tone: "bad", word: "worse than the history average" };
+  if (model.mape > MAPE_TARGET) return { tone: "warn", word: "above 45 %" };
+  if (model.stale) return { tone: "warn", word: "stale" };
+  return { tone: "good", word: "on target" };
+}

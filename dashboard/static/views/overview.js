@@ -1,0 +1,154 @@
+// Overview: is this week fine, what needs somebody, how do the regions stand over the weeks.
+
+import { get, getOr } from "../api.js";
+import { findings, health, MAPE_TARGET } from "../attention.js";
+import { mapeMeter, timeline } from "../charts.js";
+import { h, swap } from "../dom.js";
+import { ago, count, duration, fixed, percent, plural, seconds, sentence, sum, words } from "../format.js";
+import { badge, card, empty, figure, figures, table } from "../parts.js";
+
+const WEEKS = 6;
+const details = new Map(); // ended runs do not change, so their verdicts are fetched once
+
+export const title = "Overview";
+
+export async function load(_route, signal) {
+  const [listed, models, sources] = await Promise.all([
+    get("runs", { limit: 50 }, signal), getOr({ models: [] }, "models", {}, signal), getOr({ sources: [] }, "sources", {}, signal),
+  ]);
+  const runs = listed.runs || [];
+  const main = runs.find((run) => run.kind === "weekly") || runs[0];
+  const current = main ? await detail(main, signal) : null;
+  return { runs, main, current, next: listed.next || null, models: models.models || [], overall: models.overall || {}, groups: models.groups || [], sources: sources.sources || [] };
+}
+
+async function detail(run, signal) {
+  if (details.has(run.run_id)) return details.get(run.run_id);
+  const found = await get(`runs/${encodeURIComponent(run.run_id)}`, {}, signal);
+  if (run.status !== "running") details.set(run.run_id, found);
+  return found;
+}
+
+export const live = (data) => data.main?.status === "running";
+
+export function render(data) {
+  if (!data.main) {
+    return [h("div", { class: "page-head" }, h("h1", {}, "Overview")),
+      empty("No run yet.", h("p", { class: "muted" }, "Start one with `make run`, with the weekly Data Factory pipeline, or with POST /api/runs."))];
+  }
+  const needs = findings(data);
+  return [
+    h("div", { class: "page-head" },
+      h("h1", {}, `Week ${data.main.sales_week}`), badge(data.main.status),
+      h("a", { href: `#/runs/${data.main.run_id}`, class: "muted" }, data.main.run_id),
+      h("span", { class: "spacer" }), next(data.next)),
+    headline(data),
+    h("div", { class: "columns" },
+      card("Needs somebody", { note: needs.length ? plural(needs.length, "finding") : "" }, attention(needs)),
+      card("Steps of this run", { actions: h("a", { href: `#/runs/${data.main.run_id}` }, "Open the run") }, timeline(data.current.steps || []))),
+    grid(data),
+    h("div", { class: "columns" },
+      card("Accuracy by format and velocity", { actions: h("a", { href: "#/models" }, "All models") }, accuracy(data.groups)),
+      card("Sources", { actions: h("a", { href: "#/quality" }, "Data quality") }, sourceList(data.sources)))];
+}
+
+function next(due) {
+  if (!due?.due_at) return null;
+  const late = new Date(due.due_at) < new Date();
+  return h("span", { class: late ? "chip bad" : "chip" }, `Next: ${due.sales_week} ${late ? "was due" : "due"} ${ago(due.due_at)}`);
+}
+
+function headline({ current, main, overall, models, sources }) {
+  const ledger = current.completeness || {};
+  const explained = sum(Object.values(ledger.explained || {}));
+  const standing = models.filter((model) => model.kind !== "baseline");
+  const failover = standing.filter((model) => model.failover).length;
+  const read = sum(sources.map((source) => source.records_read));
+  const aside = sum(sources.map((source) => source.quarantined));
+  const took = main.started_at ? seconds(main.started_at, main.ended_at) : null;
+  const reduction = overall.mape_reduction ?? (overall.baseline_mape ? 1 - overall.mape / overall.baseline_mape : null);
+  return figures(
+    figure("MAPE, all models", percent(overall.mape), reduction === null ? `target ${percent(MAPE_TARGET, 0)}` : `${percent(Math.abs(reduction))} ${reduction >= 0 ? "below" : "above"} the history average`, overall.mape <= MAPE_TARGET ? "good" : "warn"),
+    figure("Forecasts published", count(current.publish?.rows), current.publish?.version ? `version ${String(current.publish.version).slice(0, 12)}` : "nothing published yet"),
+    figure("Completeness", ledger.expected ? percent((ledger.scored + explained) / ledger.expected, ledger.gap ? 2 : 0) : "–", ledger.expected ? `${count(ledger.scored)} scored, ${count(explained)} explained, gap ${count(ledger.gap)}` : "no ledger yet", ledger.gap ? "bad" : "good"),
+    figure("Models in failover", count(failover), `of ${count(standing.length)} segments`, failover ? "warn" : "good"),
+    figure("Records quarantined", read ? percent(aside / read, 2) : "–", read ? `${count(aside)} of ${count(read)} read` : "see data quality", aside / read > 0.01 ? "warn" : ""),
+    figure("Duration", duration(took), main.ended_at ? `ended ${ago(main.ended_at)}` : "still running"));
+}
+
+function attention(needs) {
+  if (!needs.length) return empty("Nothing. All sources, models and forecasts are as they should be.");
+  return h("ul", { class: "findings" }, needs.slice(0, 7).map((one) => h("li", { class: one.tone },
+    h("div", {}, h("strong", {}, one.what), h("p", { class: "muted" }, one.why)), h("a", { class: "button", href: one.href }, one.action))),
+  needs.length > 7 ? h("li", {}, h("span", { class: "muted" }, `and ${needs.length - 7} more`)) : null);
+}
+
+function grid(data) {
+  const runs = newestPerWeek(data.runs).slice(0, WEEKS).reverse();
+  const box = h("div", { class: "table-wrap", "data-scroll": "weeks", tabindex: "0", role: "region", "aria-label": "Model health by week and region" });
+  const fill = () => swap(box, gridTable(runs, data.models));
+  fill();
+  // The current week is there at once; earlier weeks come when the page is ready for use.
+  (async () => {
+    for (const run of [...runs].reverse()) {
+      if (details.has(run.run_id) || run.run_id === data.main.run_id) continue;
+      await detail(run).catch(() => null);
+      if (!box.isConnected) return;
+      fill();
+    }
+  })();
+  details.set(data.main.run_id, data.current);
+  fill();
+  if (data.main.status === "running") details.delete(data.main.run_id);
+  return card("Model health by week and region", { wide: true, note: "large fast, large slow, small fast, small slow" }, box,
+    h("ul", { class: "legend" }, [["good", "on target"], ["warn", "above 45 % or failover"], ["bad", "worse than the history average or failed"], ["none", "not trained in this run"]].map(([kind, text]) =>
+      h("li", {}, h("span", { class: `cell ${kind}`, "aria-hidden": "true" }), text))));
+}
+
+function newestPerWeek(runs) {
+  const weeks = new Map();
+  for (const run of runs) if (run.kind !== "score" && run.kind !== "validate" && !weeks.has(run.sales_week)) weeks.set(run.sales_week, run);
+  return [...weeks.values()];
+}
+
+function gridTable(runs, models) {
+  const segments = models.filter((model) => model.kind !== "baseline").map((model) => model.segment);
+  for (const run of runs) for (const verdict of details.get(run.run_id)?.verdicts || []) if (verdict.kind !== "baseline") segments.push(verdict.segment);
+  const regions = [...new Set(segments.map((segment) => segment.split("-")[0]))].sort();
+  const kinds = [...new Set(segments.map((segment) => segment.split("-").slice(1).join("-")))].sort();
+  if (!regions.length) return empty("No model was trained yet.");
+  const cell = (run, region) => {
+    const found = details.get(run.run_id);
+    if (!found) return h("span", { class: "muted" }, "…");
+    const bySegment = new Map((found.verdicts || []).map((verdict) => [verdict.segment, verdict]));
+    return h("span", { class: "cells" }, kinds.map((kind) => {
+      const verdict = bySegment.get(`${region}-${kind}`);
+      const { tone, word } = health(verdict);
+      return h("a", { class: `cell ${tone}`, href: `#/models/${region}-${kind}`, title: `${region} ${words(kind.replace("-", " "))}: ${verdict ? `MAPE ${percent(verdict.mape)}, ${word}` : word}`, "aria-label": `${region} ${kind} in ${run.sales_week}: ${word}` });
+    }));
+  };
+  return h("table", { class: "grid" }, h("caption", { class: "sr" }, "Model health by region and week"),
+    h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Region"), runs.map((run) => h("th", { scope: "col" }, h("a", { href: `#/runs/${run.run_id}` }, run.sales_week), " ", h("span", { class: `dot ${run.status === "failed" ? "bad" : run.status === "running" ? "busy" : run.status === "degraded" ? "warn" : "good"}`, title: run.status }))))),
+    h("tbody", {}, regions.map((region) => h("tr", {}, h("th", { scope: "row" }, region), runs.map((run) => h("td", {}, cell(run, region)))))));
+}
+
+export function accuracy(groups) {
+  return table("accuracy", [
+    { title: "Group", cell: (row) => `${sentence(row.store_format)}, ${row.velocity}` },
+    { title: "MAPE", cell: (row) => h("span", { class: "with-meter" }, mapeMeter(row.mape, MAPE_TARGET, row.baseline_mape), percent(row.mape)), num: true },
+    { title: "History avg.", cell: (row) => percent(row.baseline_mape), num: true },
+    { title: "Reduction", cell: (row) => h("span", { class: row.mape_reduction > 0 ? "up" : "down" }, percent(row.mape_reduction)), num: true },
+    { title: "RMSE 0", cell: (row) => fixed(row.rmse_0), num: true },
+    { title: "RMSE all", cell: (row) => fixed(row.rmse_all), num: true },
+    { title: "WAPE", cell: (row) => percent(row.wape), num: true },
+  ], groups, { caption: "Accuracy by store format and velocity", empty: "No model was evaluated yet." });
+}
+
+function sourceList(sources) {
+  return table("source-list", [
+    { title: "Source", cell: (row) => h("a", { href: `#/quality/${encodeURIComponent(row.name)}` }, sentence(row.name)) },
+    { title: "Latest", cell: (row) => row.latest_week || "–" },
+    { title: "State", cell: (row) => badge(row.state) },
+    { title: "Owner", cell: (row) => row.owner || "–" },
+  ], sources, { empty: "No source is configured." });
+}

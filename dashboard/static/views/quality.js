@@ -1,0 +1,116 @@
+// Data quality: each source by week, why records were set aside, the records themselves, and conditioning them again.
+
+import { get, getOr, post } from "../api.js";
+import { stacked } from "../charts.js";
+import { h, toast } from "../dom.js";
+import { count, list, percent, plural, sentence, sum, when, words } from "../format.js";
+import { ask, badge, card, empty, facts, field, figure, figures, reasonField, table } from "../parts.js";
+
+const PAGE = 50;
+const state = {};
+
+export const title = "Data quality";
+export const live = () => false;
+
+export async function load(route, signal) {
+  const { sources = [] } = await get("sources", {}, signal);
+  if (!route.name) return { sources };
+  const source = sources.find((one) => one.name === route.name) || { name: route.name };
+  const { weeks = [] } = await getOr({ weeks: [] }, `quality/${encodeURIComponent(route.name)}`, {}, signal);
+  const sorted = [...weeks].sort((one, other) => (one.sales_week < other.sales_week ? 1 : -1));
+  const week = route.query.get("week") || (sorted.find((one) => one.quarantined > 0) || sorted[0])?.sales_week || "";
+  const offset = Number(route.query.get("offset")) || 0;
+  const aside = week ? await getOr({ rows: [], total: 0 }, `quarantine/${encodeURIComponent(route.name)}`, { sales_week: week, limit: PAGE, offset }, signal) : { rows: [], total: 0 };
+  return { sources, source, weeks: sorted, week, offset, aside };
+}
+
+export function render(data, redraw) {
+  return data.source ? one(data, redraw) : all(data, redraw);
+}
+
+function all({ sources }, redraw) {
+  return [
+    h("div", { class: "page-head" }, h("h1", {}, "Data quality"), h("span", { class: "muted" }, plural(sources.length, "source"))),
+    card("Sources", { wide: true }, table("sources", [
+      { title: "Source", cell: (row) => sentence(row.name), sort: (row) => row.name },
+      { title: "State", cell: (row) => badge(row.state), sort: (row) => row.state },
+      { title: "Latest week", cell: (row) => row.latest_week || "–", sort: (row) => row.latest_week },
+      { title: "Freshness", cell: (row) => (typeof row.freshness === "object" && row.freshness ? row.freshness.text || `${row.freshness.age_weeks ?? "?"} weeks` : words(row.freshness ?? "–")) },
+      { title: "Read", cell: (row) => count(row.records_read), sort: (row) => row.records_read, num: true },
+      { title: "Quarantined", cell: (row) => (row.records_read ? percent(row.quarantined / row.records_read, 2) : count(row.quarantined)), sort: (row) => row.quarantined, num: true },
+      { title: "Cadence", cell: (row) => row.cadence || "–" },
+      { title: "Needed", cell: (row) => (row.required ? "required" : "optional") },
+      { title: "Owner", cell: (row) => row.owner || "–", sort: (row) => row.owner },
+      { title: "Contract", cell: (row) => row.contract_version ?? "–" },
+    ], sources, { state, redraw, link: (row) => `#/quality/${encodeURIComponent(row.name)}`, caption: "Sources" }))];
+}
+
+function one({ source, weeks, week, offset, aside }, redraw) {
+  const chosen = weeks.find((entry) => entry.sales_week === week);
+  const read = sum(weeks.map((entry) => entry.records_read));
+  const wrong = sum(weeks.map((entry) => entry.quarantined));
+  const place = `#/quality/${encodeURIComponent(source.name)}`;
+  return [
+    h("p", { class: "crumbs" }, h("a", { href: "#/quality" }, "Data quality"), " / ", words(source.name)),
+    h("div", { class: "page-head" }, h("h1", {}, sentence(source.name)), badge(source.state), h("span", { class: "spacer" }),
+      h("button", { type: "button", class: "primary", "data-keep": "redrive", onclick: () => redrive(source.name, week, redraw) }, "Condition again…")),
+    figures(
+      figure("Records read", count(read), plural(weeks.length, "week")), figure("Conditioned", count(sum(weeks.map((entry) => entry.conditioned)))),
+      figure("Quarantined", count(wrong), read ? percent(wrong / read, 2) : "", wrong / read > 0.01 ? "warn" : ""), figure("Duplicates", count(sum(weeks.map((entry) => entry.duplicates)))),
+      figure("Owner", source.owner || "–", source.origin), figure("Contract", source.contract_version ?? "–", source.cadence)),
+    card("Weeks", { wide: true }, table("weeks", [
+      { title: "Week", cell: (row) => row.sales_week, sort: (row) => row.sales_week },
+      { title: "Status", cell: (row) => badge(row.status), sort: (row) => row.status },
+      { title: "Read", cell: (row) => count(row.records_read), sort: (row) => row.records_read, num: true },
+      { title: "Conditioned", cell: (row) => count(row.conditioned), num: true },
+      { title: "Quarantined", cell: (row) => count(row.quarantined), sort: (row) => row.quarantined, num: true },
+      { title: "Duplicates", cell: (row) => count(row.duplicates), sort: (row) => row.duplicates, num: true },
+      { title: "Why", cell: (row) => Object.entries(row.by_reason || {}).map(([reason, number]) => `${words(reason)} ${count(number)}`).join(", "), wide: true },
+      { title: "Data version", cell: (row) => h("code", {}, String(row.data_version || "").slice(0, 12)) },
+      { title: "Conditioned at", cell: (row) => when(row.conditioned_at) },
+    ], weeks, { state, redraw, link: (row) => `${place}?week=${row.sales_week}`, limit: 10, empty: "No file of this source was conditioned yet." })),
+    week ? card(`Quarantine of ${week}`, { wide: true, note: plural(aside.total || 0, "record") },
+      chosen ? reasons(chosen) : null, browser(aside, redraw), pager(place, week, offset, aside.total || 0)) : null];
+}
+
+function reasons(chosen) {
+  const found = Object.entries(chosen.by_reason || {});
+  return found.length ? stacked(found.map(([reason, value], index) => ({ label: sentence(reason), value, tone: `series-${(index % 4) + 1}` })), { label: "Reasons:" }) : null;
+}
+
+function browser(aside, redraw) {
+  const rows = list(aside.rows);
+  if (!rows.length) return empty("No record of this week is in quarantine.");
+  return table("quarantine", [
+    { title: "Record", cell: (row) => count(row.record_number), sort: (row) => row.record_number, num: true },
+    { title: "Reason", cell: (row) => words(row.reason), sort: (row) => row.reason },
+    { title: "Column", cell: (row) => row.column || "–", sort: (row) => row.column },
+    { title: "Value", cell: (row) => h("code", {}, row.value ?? "") },
+    { title: "Raw record", cell: (row) => h("code", { class: "raw" }, typeof row.raw === "object" && row.raw ? JSON.stringify(row.raw) : row.raw ?? ""), wide: true },
+    { title: "File", cell: (row) => row.source_file || "", wide: true },
+  ], rows, { state, redraw, caption: "Records in quarantine" });
+}
+
+function pager(place, week, offset, total) {
+  if (total <= PAGE) return null;
+  const link = (to, label) => h("a", { class: "button", href: `${place}?week=${week}&offset=${to}` }, label);
+  return h("nav", { class: "pager", "aria-label": "Pages" },
+    offset > 0 ? link(Math.max(0, offset - PAGE), "Previous") : null,
+    h("span", { class: "muted" }, `${count(offset + 1)}–${count(Math.min(total, offset + PAGE))} of ${count(total)}`),
+    offset + PAGE < total ? link(offset + PAGE, "Next") : null);
+}
+
+async function redrive(source, week, redraw) {
+  await ask(`Condition ${words(source)} again`, {
+    text: "The raw files are conditioned with today's contract and code. The same bytes give the same version, so nothing is doubled.",
+    fields: [field("Week", "sales_week", { value: week, pattern: "\\d{4}-W\\d{2}", placeholder: "2017-W45", required: true }), reasonField()],
+    actions: [{ name: "redrive", label: "Condition again", tone: "primary" }],
+    submit: async (values) => {
+      const answer = await post(`quarantine/${encodeURIComponent(source)}/redrive`, { sales_week: values.sales_week, reason: values.reason });
+      toast(`${sentence(source)}: ${words(answer.status || "asked for")}.`);
+      redraw(true);
+      const counts = answer.counts || answer;
+      return h("div", { class: "notice" }, h("strong", {}, "Outcome"), facts([["Status", words(answer.status)], ["Read", count(counts.records_read)], ["Conditioned", count(counts.conditioned)], ["Quarantined", count(counts.quarantined)], ["Duplicates", count(counts.duplicates)]]));
+    },
+  });
+}
