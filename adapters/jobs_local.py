@@ -107,6 +107,8 @@ class LocalJobs:
 
     def _ensure_agent(self) -> None:
         """Ring, and start an agent if nobody hears or if the one there was started with other settings."""
+        if self._agent is not None:
+            self._agent.poll()  # reaps one that went idle
         if self._settings_changed():
             ring(self.root, HAND_OVER)
         elif ring(self.root):

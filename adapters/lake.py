@@ -11,12 +11,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from adapters.azure_errors import retry_after_seconds
 from domain.errors import BlobConflict, BlobNotFound, IntegrityError, ShelfcastError, Throttled, Unavailable
 from domain.ports import BlobContent, BlobInfo, BlobReader, BlobWriter
 
 if TYPE_CHECKING:
     from azure.storage.blob import BlobClient, BlobServiceClient
 
+SHORT_WAIT = 10.0  # seconds, when the storage account asks for patience without saying how long
 RANGE_BYTES = 4 * 1024 * 1024  # one ranged GET; larger only costs memory (measured)
 BLOCK_BYTES = 4 * 1024 * 1024  # one staged block; 50,000 blocks a blob bound a file to 195 GB
 
@@ -58,11 +60,12 @@ def _azure_errors(container: str, path: str) -> Iterator[None]:
         if error.status_code == 412:
             raise BlobConflict(f"{container}/{path} changed meanwhile", **place) from error
         if error.status_code in (429, 503):
-            headers: Mapping[str, str] = getattr(error.response, "headers", {})
-            wait = float(headers.get("Retry-After", 10))
+            asked = retry_after_seconds(getattr(error.response, "headers", None) or {})
+            wait = SHORT_WAIT if asked is None else asked
             raise Throttled(f"storage asks for patience at {container}/{path}", retry_after=wait, **place) from error
         if error.status_code is not None and error.status_code < 500:
-            raise ShelfcastError(f"storage refused {container}/{path}: {error.reason or error.message}", **place) from error
+            words = error.reason or error.message
+            raise ShelfcastError(f"storage refused {container}/{path}: {words}", **place) from error
         raise Unavailable(f"the storage account failed at {container}/{path}: {error.message}", **place) from error
     except AzureError as error:
         raise Unavailable(f"the storage account cannot be reached for {container}/{path}: {error}", **place) from error
@@ -96,7 +99,8 @@ class _Reader:
         length = min(RANGE_BYTES, self.info.size - self._offset)
         with _azure_errors(self._container, self.info.path):
             chunk = self._client.download_blob(
-                offset=self._offset, length=length, etag=f'"{self.info.etag}"', match_condition=MatchConditions.IfNotModified
+                offset=self._offset, length=length,
+                etag=f'"{self.info.etag}"', match_condition=MatchConditions.IfNotModified,
             ).readall()
         self._offset += len(chunk)
         return chunk
