@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import resource
 import signal
 import subprocess
@@ -283,3 +284,33 @@ def test_the_overhead_of_140_jobs_is_small(jobs: LocalJobs, capsys: pytest.Captu
         )
     assert all(found.status == "Completed" for found in jobs.statuses("weekly-2017-W45-a1", names).values())
     assert (agent + host) / 140 < 0.5
+
+
+@pytest.mark.long
+def test_an_agent_killed_again_and_again_loses_and_doubles_nothing(
+    jobs: LocalJobs, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """SIGKILL at moments drawn by a seeded generator while 24 jobs go through every stage."""
+    draw = random.Random(3)
+    specs = [job(f"weekly-2017-W45-a1-k{number:02d}", behave="sleep-0.2") for number in range(24)]
+    for spec in specs:
+        jobs.submit(spec)
+    names = [spec.name for spec in specs]
+    kills = 0
+    deadline = time.monotonic() + 100
+    while not all(found.phase.ended for found in jobs.statuses("weekly-2017-W45-a1", names).values()):
+        assert time.monotonic() < deadline
+        time.sleep(draw.uniform(0.05, 0.9))
+        try:
+            os.kill(agent_pid(jobs), signal.SIGKILL)
+        except (AssertionError, ProcessLookupError):
+            continue
+        kills += 1
+    ends = jobs.statuses("weekly-2017-W45-a1", names)
+    starts = [JobFolder(jobs.root, name).log_tail().count("start ") for name in names]
+    with capsys.disabled():
+        print(f"\n24 jobs, agent killed {kills} times: started {sum(starts)}, completed {len(ends)}")
+    assert kills > 3
+    assert {found.status for found in ends.values()} == {"Completed"}
+    assert starts == [1] * len(names)
+    assert {found.preempted for found in ends.values()} == {0}
