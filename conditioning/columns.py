@@ -243,8 +243,12 @@ class WideBlock:
     def _judge(self, odd: npt.NDArray[np.bool_], latin: bool) -> None:
         coded = self._cells.filter(pa.array(odd)).dictionary_encode()
         verdicts = [self._column.judge(narrowed(cell, latin)) for cell in coded.dictionary.to_pylist()]
-        texts = pa.array([b"" if isinstance(verdict, Reject) else verdict.encode() for verdict, _ in verdicts], pa.binary())
-        shown = pa.array([b"" if isinstance(verdict, Reject) else quoted(verdict).encode() for verdict, _ in verdicts], pa.binary())
+        texts = pa.array(
+            [b"" if isinstance(verdict, Reject) else verdict.encode() for verdict, _ in verdicts], pa.binary()
+        )
+        shown = pa.array(
+            [b"" if isinstance(verdict, Reject) else quoted(verdict).encode() for verdict, _ in verdicts], pa.binary()
+        )
         rows = np.flatnonzero(odd)
         codes = np.asarray(coded.indices)
         for row, code in zip(rows.tolist(), codes.tolist(), strict=True):

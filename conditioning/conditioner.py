@@ -50,7 +50,11 @@ def data_version(raw_sha256: str, source: str, rules_version: str) -> str:
 
 
 def condition(
-    stream: Stream, request: OpenRequest, *, bounds: WeekBounds | None = None, scratch: Callable[[], Scratch] = TempFile,
+    stream: Stream,
+    request: OpenRequest,
+    *,
+    bounds: WeekBounds | None = None,
+    scratch: Callable[[], Scratch] = TempFile,
     memory_rows: int | None = None,
 ) -> Judged:
     """Read the whole file and judge it. Every fault of the file ends in the result, never in an exception."""
@@ -59,8 +63,15 @@ def condition(
     opened: OpenTable | None = None
     try:
         opened = open_table(raw, request)
-        table = Table(request.contract, opened.layout, request.file, encoding=opened.encoding, bounds=bounds, scratch=scratch,
-                      memory_rows=memory_rows)
+        table = Table(
+            request.contract,
+            opened.layout,
+            request.file,
+            encoding=opened.encoding,
+            bounds=bounds,
+            scratch=scratch,
+            memory_rows=memory_rows,
+        )
         for batch in opened.batches:
             table.take(batch)
             opened.wide.update(table.wide_columns())
@@ -82,8 +93,14 @@ def _check_trailer(opened: OpenTable, table: Table, request: OpenRequest) -> Non
     seen = table.counts.records_read
     declared = trailer[1].strip() if len(trailer) > 1 else ""
     if not declared.isascii() or not declared.isdigit() or int(declared) != seen:
-        raise FileRefused("trailer_mismatch", f"{request.file}: the trailer says {declared!r} records, the file holds {seen}",
-                          file=request.file, row=seen + 1, field="trailer", value=declared)
+        raise FileRefused(
+            "trailer_mismatch",
+            f"{request.file}: the trailer says {declared!r} records, the file holds {seen}",
+            file=request.file,
+            row=seen + 1,
+            field="trailer",
+            value=declared,
+        )
 
 
 def _check_share(table: Table, request: OpenRequest) -> None:
@@ -97,7 +114,10 @@ def _check_share(table: Table, request: OpenRequest) -> None:
             f"{request.file}: {bad} of {counts.records_read} records are bad, more than the tolerated share of "
             f"{request.contract.max_quarantine_share:g}; most often {code} ({number}), for example row {example['row']}, field "
             f"{example['field']!r}: {example['value']!r} is not {example['expected']}",
-            file=request.file, row=example["row"], field=example["field"], value=example["value"],
+            file=request.file,
+            row=example["row"],
+            field=example["field"],
+            value=example["value"],
         )
 
 
@@ -113,9 +133,10 @@ def verdict(judged: Judged) -> str:
 def check_invariant(judged: Judged) -> None:
     """Stop before anything is published if the counts do not add up: that would be our fault, not the file's."""
     counts = judged.counts
-    if counts.records_read != counts.conditioned + counts.quarantined + counts.duplicates or min(
-        counts.conditioned, counts.quarantined, counts.duplicates
-    ) < 0:
+    if (
+        counts.records_read != counts.conditioned + counts.quarantined + counts.duplicates
+        or min(counts.conditioned, counts.quarantined, counts.duplicates) < 0
+    ):
         from domain.errors import IntegrityError
 
         raise IntegrityError(f"the counts do not add up: {counts.to_dict()}", counts=counts.to_dict())
@@ -128,6 +149,11 @@ def reasons_of(judged: Judged) -> list[dict[str, Any]]:
     if judged.table is None:
         return []
     return [
-        {"code": code, "records": number, "meaning": RECORD_REASONS[code], "examples": judged.table.examples.get(code, [])}
+        {
+            "code": code,
+            "records": number,
+            "meaning": RECORD_REASONS[code],
+            "examples": judged.table.examples.get(code, []),
+        }
         for code, number in sorted(judged.counts.by_reason.items())
     ]

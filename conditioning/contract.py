@@ -19,8 +19,22 @@ from typing import Any
 from domain.errors import BadRequest
 
 TYPES = (
-    "string", "integer", "number", "boolean", "date", "datetime", "time", "year", "yearmonth", "duration",
-    "object", "array", "list", "geopoint", "geojson", "any",
+    "string",
+    "integer",
+    "number",
+    "boolean",
+    "date",
+    "datetime",
+    "time",
+    "year",
+    "yearmonth",
+    "duration",
+    "object",
+    "array",
+    "list",
+    "geopoint",
+    "geojson",
+    "any",
 )
 MODES = ("evolve", "freeze", "discard")
 PROVENANCE = ("source_file", "source_row")
@@ -101,7 +115,9 @@ def load_contract(path: Path) -> Contract:
     try:
         document = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
-        raise BadRequest(f"the contract {path} cannot be read: {error.strerror}", field="contract", value=str(path)) from error
+        raise BadRequest(
+            f"the contract {path} cannot be read: {error.strerror}", field="contract", value=str(path)
+        ) from error
     except ValueError as error:
         raise BadRequest(f"the contract {path} is not JSON: {error}", field="contract", value=str(path)) from error
     return parse_contract(document, name=path.stem)
@@ -112,13 +128,19 @@ def parse_contract(document: Any, name: str = "table") -> Contract:
     if isinstance(document, dict) and isinstance(document.get("resources"), list) and len(document["resources"]) == 1:
         document = document["resources"][0]
     if not isinstance(document, dict):
-        raise BadRequest("a contract is a JSON object with a list `fields`", field="contract", value=type(document).__name__)
+        raise BadRequest(
+            "a contract is a JSON object with a list `fields`", field="contract", value=type(document).__name__
+        )
     resource: Mapping[str, Any] = document
     schema = document["schema"] if isinstance(document.get("schema"), dict) else document
     faults: list[str] = []
     raw_fields = schema.get("fields")
     if not isinstance(raw_fields, list) or not raw_fields:
-        raise BadRequest("the contract has no list `fields`", field="fields", remedy="give a Table Schema: {\"fields\": [{\"name\": ...}]}")
+        raise BadRequest(
+            "the contract has no list `fields`",
+            field="fields",
+            remedy='give a Table Schema: {"fields": [{"name": ...}]}',
+        )
     missing = _missing_values(schema.get("missingValues", [""]))
     fields = tuple(_field(item, missing, faults) for item in raw_fields)
     names = [item.name for item in fields]
@@ -127,13 +149,17 @@ def parse_contract(document: Any, name: str = "table") -> Contract:
     key = schema.get("primaryKey") or []
     key = tuple([key] if isinstance(key, str) else key)
     faults += [f"primaryKey names {item!r}, which is no field" for item in key if item not in names]
-    rules = tuple(RowRule(str(rule.get("check")), tuple(rule.get("columns", ()))) for rule in schema.get("rowRules", []))
+    rules = tuple(
+        RowRule(str(rule.get("check")), tuple(rule.get("columns", ()))) for rule in schema.get("rowRules", [])
+    )
     for rule in rules:
         if rule.check != "ascending" or not all(column in names for column in rule.columns):
             faults.append(f"rowRules: {rule.check!r} over {list(rule.columns)} is not `ascending` over known fields")
     match = schema.get("fieldsMatch", "partial-strict")
     match = match[0] if isinstance(match, list) and match else match
-    unknown = schema.get("unknownColumns") or {"superset": "freeze", "subset": "discard", "partial": "discard"}.get(match, "freeze")
+    unknown = schema.get("unknownColumns") or {"superset": "freeze", "subset": "discard", "partial": "discard"}.get(
+        match, "freeze"
+    )
     if unknown not in MODES:
         faults.append(f"unknownColumns {unknown!r} is none of {', '.join(MODES)}")
     share = schema.get("maxQuarantineShare", 0.5)
@@ -145,10 +171,16 @@ def parse_contract(document: Any, name: str = "table") -> Contract:
     return Contract(
         name=str(schema.get("name") or resource.get("name") or name),
         version=str(schema.get("version") or resource.get("version") or "0"),
-        fields=fields, primary_key=key, unknown_columns=unknown, fields_match=match, row_rules=rules,
-        max_quarantine_share=float(share), allow_empty=bool(schema.get("allowEmpty", False)),
+        fields=fields,
+        primary_key=key,
+        unknown_columns=unknown,
+        fields_match=match,
+        row_rules=rules,
+        max_quarantine_share=float(share),
+        allow_empty=bool(schema.get("allowEmpty", False)),
         dialect=resource.get("dialect") if isinstance(resource.get("dialect"), dict) else schema.get("dialect"),
-        format=str(resource.get("format") or ""), encoding=str(resource.get("encoding") or schema.get("encoding") or ""),
+        format=str(resource.get("format") or ""),
+        encoding=str(resource.get("encoding") or schema.get("encoding") or ""),
         digest=hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest(),
         warnings=tuple(warnings),
     )
@@ -180,14 +212,24 @@ def _field(raw: Any, missing: frozenset[str], faults: list[str]) -> Field:
     if scale is not None and (not isinstance(scale, int) or not 0 <= scale <= 18):
         faults.append(f"field {name!r}: scale {scale!r} is not a whole number from 0 to 18")
     return Field(
-        name=name, type=kind, format=str(raw.get("format", "default")), required=bool(constraints.get("required")),
-        unique=bool(constraints.get("unique")), unit=str(raw.get("unit", "")), scale=scale,
-        default=str(raw.get("default", "")), constraints=constraints,
+        name=name,
+        type=kind,
+        format=str(raw.get("format", "default")),
+        required=bool(constraints.get("required")),
+        unique=bool(constraints.get("unique")),
+        unit=str(raw.get("unit", "")),
+        scale=scale,
+        default=str(raw.get("default", "")),
+        constraints=constraints,
         missing_values=_missing_values(raw["missingValues"]) if "missingValues" in raw else missing,
-        exclude=frozenset(map(str, raw.get("exclude", ()))), outlier=dict(raw.get("outlier") or {}),
-        in_sales_week=bool(raw.get("inSalesWeek")), newlines=str(raw.get("newlines", "refuse")),
-        formulas=str(raw.get("formulas", "refuse")), negatives=tuple(raw.get("negatives", ("leading",))),
-        decimal_char=str(raw.get("decimalChar", ".")), group_char=str(raw.get("groupChar", "")),
+        exclude=frozenset(map(str, raw.get("exclude", ()))),
+        outlier=dict(raw.get("outlier") or {}),
+        in_sales_week=bool(raw.get("inSalesWeek")),
+        newlines=str(raw.get("newlines", "refuse")),
+        formulas=str(raw.get("formulas", "refuse")),
+        negatives=tuple(raw.get("negatives", ("leading",))),
+        decimal_char=str(raw.get("decimalChar", ".")),
+        group_char=str(raw.get("groupChar", "")),
         bare_number=bool(raw.get("bareNumber", True)),
         true_values=tuple(map(str, raw.get("trueValues", Field.true_values))),
         false_values=tuple(map(str, raw.get("falseValues", Field.false_values))),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -39,7 +39,7 @@ class KeyLog:
         self.rows = 0
         self._memory_rows = memory_rows
         self._pass_rows = pass_rows
-        self._held: list[tuple[U64, U64, npt.NDArray[np.uint32]]] = []
+        self._held: list[tuple[npt.NDArray[Any], ...]] = []
         self._held_rows = 0
         self._files: list[IO[bytes]] | None = None
 
@@ -66,9 +66,9 @@ class KeyLog:
             file.close()
         self._held = []
 
-    def _lane(self, lane: int) -> Iterator[npt.NDArray[np.uint64]]:
+    def _lane(self, lane: int) -> Iterator[npt.NDArray[Any]]:
         if self._files is None:
-            yield from (block[lane] for block in self._held)  # type: ignore[misc]
+            yield from (block[lane] for block in self._held)
             return
         file = self._files[lane]
         file.flush()

@@ -15,7 +15,7 @@ from conditioning.dialect import Delimited
 from conditioning.headers import Layout
 from conditioning.raw_input import Stream
 from conditioning.reasons import FileRefused
-from conditioning.record_blocks import BLOCK_BYTES, Block, I64, record_blocks, record_spans
+from conditioning.record_blocks import BLOCK_BYTES, I64, Block, record_blocks, record_spans
 
 LONGEST_RECORD = 1 << 20  # a record beyond it is quarantined: no table has one, a lost quote or line end does
 RAW_TEXT_LIMIT = 2_000  # characters of raw text kept in quarantine
@@ -35,7 +35,14 @@ class DelimitedReader:
     """Yields batches; `wide` names columns (by field position) whose cells are too many to encode."""
 
     def __init__(
-        self, stream: Stream, file: str, dialect: Delimited, layout: Layout, *, skip_records: int, block_bytes: int = BLOCK_BYTES
+        self,
+        stream: Stream,
+        file: str,
+        dialect: Delimited,
+        layout: Layout,
+        *,
+        skip_records: int,
+        block_bytes: int = BLOCK_BYTES,
     ) -> None:
         self.wide: set[int] = set()
         self.empty_lines = 0
@@ -71,14 +78,14 @@ class DelimitedReader:
             dropped = min(self._skip, len(starts))
             starts, ends, self._skip = starts[dropped:], ends[dropped:], self._skip - dropped
             if len(starts) and dropped:
-                data = data[int(starts[0]):]
+                data = data[int(starts[0]) :]
                 starts, ends = starts - starts[0], ends - starts[0]
         if self._dialect.comment:
             mark = self._dialect.comment.encode()
             keep = np.array([not data.startswith(mark, int(start)) for start in starts], np.bool_)
             starts, ends = starts[keep], ends[keep]
         if last and self._dialect.trailer and len(starts):
-            cells = self._cells(data[int(starts[-1]):int(ends[-1])])
+            cells = self._cells(data[int(starts[-1]) : int(ends[-1])])
             if cells and cells[0].strip() == self._dialect.trailer:
                 self.trailer = cells
                 data, starts, ends = data[: int(starts[-1])], starts[:-1], ends[:-1]
@@ -106,21 +113,29 @@ class DelimitedReader:
         wanted = [source for source in self._layout.sources if source is not None]
         kinds = {
             f"c{source}": pa.binary() if position in self.wide else _CODED
-            for position, source in enumerate(self._layout.sources) if source is not None
+            for position, source in enumerate(self._layout.sources)
+            if source is not None
         }
         try:
             table = arrow_csv.read_csv(
                 pa.BufferReader(fed),
                 read_options=arrow_csv.ReadOptions(
-                    column_names=[f"c{index}" for index in range(self._layout.width)], use_threads=False, block_size=len(fed) + 1,
+                    column_names=[f"c{index}" for index in range(self._layout.width)],
+                    use_threads=False,
+                    block_size=len(fed) + 1,
                 ),
                 parse_options=arrow_csv.ParseOptions(
-                    delimiter=self._dialect.delimiter, quote_char=self._dialect.quote or False, newlines_in_values=True,
+                    delimiter=self._dialect.delimiter,
+                    quote_char=self._dialect.quote or False,
+                    newlines_in_values=True,
                     invalid_row_handler=on_bad,
                 ),
                 convert_options=arrow_csv.ConvertOptions(
-                    column_types=kinds, include_columns=[f"c{source}" for source in dict.fromkeys(wanted)],
-                    strings_can_be_null=False, quoted_strings_can_be_null=False, check_utf8=False,
+                    column_types=kinds,
+                    include_columns=[f"c{source}" for source in dict.fromkeys(wanted)],
+                    strings_can_be_null=False,
+                    quoted_strings_can_be_null=False,
+                    check_utf8=False,
                 ),
             )
         except pa.ArrowInvalid:
@@ -134,7 +149,7 @@ class DelimitedReader:
             for row, cells in bad:
                 index = row - 1
                 mask[index] = False
-                broken.append(self._misshapen(int(numbers[index]), cells, data[int(starts[index]):int(ends[index])]))
+                broken.append(self._misshapen(int(numbers[index]), cells, data[int(starts[index]) : int(ends[index])]))
             good_spans = np.flatnonzero(mask)
             numbers = numbers[good_spans]
         columns: list[pa.Array | None] = [
@@ -144,7 +159,7 @@ class DelimitedReader:
 
         def raw(row: int) -> str:
             index = row if good_spans is None else int(good_spans[row])
-            return raw_text(data[int(starts[index]):int(ends[index])])
+            return raw_text(data[int(starts[index]) : int(ends[index])])
 
         return Batch(columns, numbers, raw, broken, latin)
 
@@ -156,9 +171,13 @@ class DelimitedReader:
         text = record.decode("latin-1").replace("\r\n", "\n")
         dialect = self._dialect
         reader = csv.reader(
-            io.StringIO(text, newline=""), delimiter=dialect.delimiter, quotechar=dialect.quote or None,
-            quoting=csv.QUOTE_MINIMAL if dialect.quote else csv.QUOTE_NONE, skipinitialspace=dialect.skip_initial_space,
-            escapechar=dialect.escape or None, doublequote=not dialect.escape,
+            io.StringIO(text, newline=""),
+            delimiter=dialect.delimiter,
+            quotechar=dialect.quote or None,
+            quoting=csv.QUOTE_MINIMAL if dialect.quote else csv.QUOTE_NONE,
+            skipinitialspace=dialect.skip_initial_space,
+            escapechar=dialect.escape or None,
+            doublequote=not dialect.escape,
         )
         return [cell for row in reader for cell in row]
 
@@ -171,13 +190,23 @@ class DelimitedReader:
         for index, (start, end) in enumerate(zip(starts.tolist(), ends.tolist(), strict=True)):
             record = data[start:end]
             if end - start > LONGEST_RECORD:
-                broken.append(Broken(int(numbers[index]), "record_too_long", "", f"{end - start} bytes",
-                                     f"at most {LONGEST_RECORD} bytes", raw_text(record)))
+                broken.append(
+                    Broken(
+                        int(numbers[index]),
+                        "record_too_long",
+                        "",
+                        f"{end - start} bytes",
+                        f"at most {LONGEST_RECORD} bytes",
+                        raw_text(record),
+                    )
+                )
                 continue
             try:
                 cells = self._cells(record)
             except csv.Error as error:
-                broken.append(Broken(int(numbers[index]), "not_a_record", "", str(error), "a record of cells", raw_text(record)))
+                broken.append(
+                    Broken(int(numbers[index]), "not_a_record", "", str(error), "a record of cells", raw_text(record))
+                )
                 continue
             if len(cells) != self._layout.width:
                 broken.append(self._misshapen(int(numbers[index]), len(cells), record))
@@ -185,7 +214,12 @@ class DelimitedReader:
             kept.append(index)
             rows.append([cell.encode("latin-1") for cell in cells])
         columns: list[pa.Array | None] = [
-            None if source is None else pa.array([row[source] for row in rows], pa.binary()) for source in self._layout.sources
+            None if source is None else pa.array([row[source] for row in rows], pa.binary())
+            for source in self._layout.sources
         ]
-        return Batch(columns, numbers[kept] if kept else numbers[:0],
-                     lambda row: raw_text(data[int(starts[kept[row]]):int(ends[kept[row]])]), broken)
+        return Batch(
+            columns,
+            numbers[kept] if kept else numbers[:0],
+            lambda row: raw_text(data[int(starts[kept[row]]) : int(ends[kept[row]])]),
+            broken,
+        )

@@ -19,7 +19,9 @@ _ODD = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_2 = np.uint64(0x94D049BB133111EB)
 _CELL_CONSTANTS = np.random.default_rng(7).integers(1, 2**63, size=4096, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
-_COLUMN_CONSTANTS = np.random.default_rng(11).integers(1, 2**63, size=(3, 4096), dtype=np.uint64) * np.uint64(2) + np.uint64(1)
+_COLUMN_CONSTANTS = np.random.default_rng(11).integers(1, 2**63, size=(3, 4096), dtype=np.uint64) * np.uint64(
+    2
+) + np.uint64(1)
 KEY, CONTENT_1, CONTENT_2 = 0, 1, 2  # lanes
 
 
@@ -40,7 +42,7 @@ def hash_texts(texts: pa.Array) -> U64:
     if count == 0:
         return np.empty(0, np.uint64)
     lengths = np.asarray(pc.binary_length(texts)).astype(np.uint64)
-    longest = int(lengths.max())
+    longest = int(lengths.max(initial=0))
     if longest > 256 and count > 1:  # one long cell must not widen all others
         short = np.asarray(lengths <= 256)
         hashes = np.empty(count, np.uint64)
@@ -49,11 +51,14 @@ def hash_texts(texts: pa.Array) -> U64:
             hashes[index] = hash_texts(texts.slice(index, 1))[0]
         return hashes
     width = max(-(-longest // 8) * 8, 8)
-    padded = pc.ascii_rpad(texts.cast(pa.string()) if pa.types.is_binary(texts.type) else texts, width=width, padding="\0")
+    padded = pc.ascii_rpad(
+        texts.cast(pa.string()) if pa.types.is_binary(texts.type) else texts, width=width, padding="\0"
+    )
     words = np.frombuffer(padded.buffers()[2], np.uint64, count=count * width // 8).reshape(count, width // 8)
     hashes = lengths * _ODD
-    for index in range(words.shape[1]):
-        hashes += mix(words[:, index] * _CELL_CONSTANTS[index % 4096] + np.uint64(index // 4096)) * (words[:, index] != 0)
+    for position in range(words.shape[1]):
+        word = words[:, position]
+        hashes += mix(word * _CELL_CONSTANTS[position % 4096] + np.uint64(position // 4096)) * (word != 0)
     return mix(hashes)
 
 

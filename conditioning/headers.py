@@ -57,7 +57,9 @@ def match(header: Sequence[str], column_map: ColumnMap, contract: Contract) -> i
     return len(fed)
 
 
-def find_header(records: Iterable[Sequence[str]], column_map: ColumnMap, contract: Contract) -> tuple[int, list[str]] | None:
+def find_header(
+    records: Iterable[Sequence[str]], column_map: ColumnMap, contract: Contract
+) -> tuple[int, list[str]] | None:
     """Return (position, cells) of the first record that is a header, looking past titles; None if there is none."""
     for position, cells in enumerate(records):
         if position >= HEADER_SEARCH_ROWS:
@@ -68,7 +70,13 @@ def find_header(records: Iterable[Sequence[str]], column_map: ColumnMap, contrac
 
 
 def layout(
-    file: str, header: Sequence[str], column_map: ColumnMap, contract: Contract, *, position: int = 0, row_offset: int = 1
+    file: str,
+    header: Sequence[str],
+    column_map: ColumnMap,
+    contract: Contract,
+    *,
+    position: int = 0,
+    row_offset: int = 1,
 ) -> Layout:
     """Join header, column map and contract; refuse what is missing, doubled or (mode freeze) unknown."""
     found = _index(header, column_map)
@@ -79,8 +87,12 @@ def layout(
             continue
         if mapped.column in by_field:
             raise FileRefused(
-                "duplicate_header", f"{file}: column {header[cell]!r} appears twice in the header", file=file,
-                row=position + row_offset, field=mapped.column, value=list(header),
+                "duplicate_header",
+                f"{file}: column {header[cell]!r} appears twice in the header",
+                file=file,
+                row=position + row_offset,
+                field=mapped.column,
+                value=list(header),
             )
         by_field[mapped.column] = (cell, mapped)
     missing = [item for item in contract.fields if item.name not in by_field]
@@ -89,8 +101,14 @@ def layout(
     unknown = [(cell, name.strip()) for cell, name in enumerate(header) if cell not in found]
     named_unknown = [(cell, name) for cell, name in unknown if name]
     if lacking or not by_field:
-        raise mismatch(file, header, [field.name for field in contract.fields], lacking, [name for _, name in named_unknown],
-                       row=position + row_offset)
+        raise mismatch(
+            file,
+            header,
+            [field.name for field in contract.fields],
+            lacking,
+            [name for _, name in named_unknown],
+            row=position + row_offset,
+        )
     if missing:
         warnings.append(f"no column for {', '.join(item.name for item in missing)}: left empty")
     fields = list(contract.fields)
@@ -98,8 +116,14 @@ def layout(
     if named_unknown:
         names = ", ".join(name for _, name in named_unknown)
         if contract.unknown_columns == "freeze":
-            raise mismatch(file, header, [field.name for field in contract.fields], [], [name for _, name in named_unknown],
-                           row=position + row_offset)
+            raise mismatch(
+                file,
+                header,
+                [field.name for field in contract.fields],
+                [],
+                [name for _, name in named_unknown],
+                row=position + row_offset,
+            )
         if contract.unknown_columns == "evolve":
             taken = set(contract.names)
             extra = [(cell, name) for cell, name in named_unknown if name not in taken]
@@ -122,7 +146,13 @@ def layout(
 
 
 def mismatch(
-    file: str, header: Sequence[str], expected: Sequence[str], lacking: Sequence[str], unknown: Sequence[str], *, row: int = 1
+    file: str,
+    header: Sequence[str],
+    expected: Sequence[str],
+    lacking: Sequence[str],
+    unknown: Sequence[str],
+    *,
+    row: int = 1,
 ) -> FileRefused:
     """Build the error that puts what was expected beside what was found."""
     shown = [cell[:60] for cell in header[:60]]
@@ -131,12 +161,22 @@ def mismatch(
         message += f"; missing {list(lacking)}"
     if unknown:
         message += f"; unknown {list(unknown)[:60]}"
-    remedy = "deliver the declared columns, or extend the column map or the contract (unknownColumns: discard or evolve)"
+    remedy = (
+        "deliver the declared columns, or extend the column map or the contract (unknownColumns: discard or evolve)"
+    )
     if len(header) == 1:
         hint = next((mark for mark in (";", "\t", "|", ",") if mark in header[0]), None)
         if hint:
             remedy = f"the one cell holds {hint!r}: declare it as the delimiter"
     return FileRefused(
-        "header_mismatch", message, file=file, row=row, field=(list(lacking) or list(unknown) or [""])[0], value=shown,
-        expected=list(expected), missing=list(lacking), unknown=list(unknown), remedy=remedy,
+        "header_mismatch",
+        message,
+        file=file,
+        row=row,
+        field=(list(lacking) or list(unknown) or [""])[0],
+        value=shown,
+        expected=list(expected),
+        missing=list(lacking),
+        unknown=list(unknown),
+        remedy=remedy,
     )

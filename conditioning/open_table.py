@@ -16,7 +16,17 @@ from conditioning.formats.documents import as_records, load_json
 from conditioning.formats.fixed_width import read_fixed_width
 from conditioning.formats.workbook import open_workbook, read_workbook
 from conditioning.headers import HEADER_SEARCH_ROWS, Layout, find_header, layout, match, mismatch
-from conditioning.raw_input import Gunzip, Limits, Peeked, Stream, ZipMember, as_text, only_member, open_zip, read_document, spooled
+from conditioning.raw_input import (
+    Gunzip,
+    Peeked,
+    Stream,
+    ZipMember,
+    as_text,
+    only_member,
+    open_zip,
+    read_document,
+    spooled,
+)
 from conditioning.reasons import FileRefused
 from conditioning.record_blocks import BLOCK_BYTES
 from conditioning.row_batches import row_batches
@@ -102,7 +112,9 @@ def _unpacked(peeked: Peeked, request: OpenRequest) -> tuple[Peeked, str] | None
 
 
 def _is_workbook(head: bytes) -> bool:
-    return b"xl/" in head[:4096] or b"[Content_Types].xml" in head[:4096] or b"mimetypeapplication/vnd.oasis" in head[:200]
+    return (
+        b"xl/" in head[:4096] or b"[Content_Types].xml" in head[:4096] or b"mimetypeapplication/vnd.oasis" in head[:200]
+    )
 
 
 def _recognised(peeked: Peeked, request: OpenRequest) -> OpenTable:
@@ -114,7 +126,9 @@ def _recognised(peeked: Peeked, request: OpenRequest) -> OpenTable:
         return _document(peeked, request, "x12")
     if start[:15].upper() == b"BEGIN:VCALENDAR":
         return _document(peeked, request, "calendar")
-    if start[:1] in (b"{", b"[") and not any(isinstance(item, Delimited) and _first_line_fits(item, head) for item in request.dialects):
+    if start[:1] in (b"{", b"[") and not any(
+        isinstance(item, Delimited) and _first_line_fits(item, head) for item in request.dialects
+    ):
         return _json(peeked, request)
     return _text(peeked, request)
 
@@ -133,15 +147,28 @@ def _workbook(peeked: Peeked, request: OpenRequest) -> OpenTable:
     data = read_document(peeked, request.file, request.context.limits.workbook_bytes)
     book = open_workbook(data, request.file, request.context.limits)
     dialect, plan, rows, sheet = read_workbook(book, request.file, choices, request.contract)
-    plan = replace(plan, readings=tuple(replace(reading, excel_dates=True, decimal_char="", group_char="") for reading in plan.readings))
-    return OpenTable(plan, row_batches(rows, plan), "workbook", dialect.name, "utf-8", "workbook", list(plan.warnings),
-                     details={"sheet": sheet})
+    plan = replace(
+        plan,
+        readings=tuple(replace(reading, excel_dates=True, decimal_char="", group_char="") for reading in plan.readings),
+    )
+    return OpenTable(
+        plan,
+        row_batches(rows, plan),
+        "workbook",
+        dialect.name,
+        "utf-8",
+        "workbook",
+        list(plan.warnings),
+        details={"sheet": sheet},
+    )
 
 
 def _document(peeked: Peeked, request: OpenRequest, kind: str) -> OpenTable:
     choices = [item for item in request.dialects if isinstance(item, Document) and item.kind == kind]
     if not choices:
-        raise _unknown(request, {"x12": "an X12 interchange", "calendar": "an iCalendar file", "json": "JSON"}.get(kind, kind))
+        raise _unknown(
+            request, {"x12": "an X12 interchange", "calendar": "an iCalendar file", "json": "JSON"}.get(kind, kind)
+        )
     chosen = next((item for item in choices if _first_line_fits(item, peeked.head)), None)
     chosen = chosen or next((item for item in choices if not item.fits), choices[0])
     return _read_document(peeked, request, chosen)
@@ -173,7 +200,11 @@ def _json(peeked: Peeked, request: OpenRequest) -> OpenTable:
 
 
 def _text(peeked: Peeked, request: OpenRequest) -> OpenTable:
-    headerless = [item for item in request.dialects if isinstance(item, Delimited | FixedWidth | Document) and _first_line_fits(item, peeked.head)]
+    headerless = [
+        item
+        for item in request.dialects
+        if isinstance(item, Delimited | FixedWidth | Document) and _first_line_fits(item, peeked.head)
+    ]
     chosen = headerless[0] if headerless else None
     if isinstance(chosen, Document):
         return _read_document(peeked, request, chosen)
@@ -182,8 +213,15 @@ def _text(peeked: Peeked, request: OpenRequest) -> OpenTable:
         plan = layout(request.file, [name for name, _, _ in chosen.columns], request.map_of(chosen), request.contract)
         text, encoding, found = as_text(peeked, chosen.encoding or request.encoding, request.file)
         fixed = replace(chosen, encoding=encoding)
-        return OpenTable(plan, row_batches(read_fixed_width(text, context, fixed), plan), "fixed width", chosen.name, "utf-8", found,
-                         list(plan.warnings))
+        return OpenTable(
+            plan,
+            row_batches(read_fixed_width(text, context, fixed), plan),
+            "fixed width",
+            chosen.name,
+            "utf-8",
+            found,
+            list(plan.warnings),
+        )
     choices = [item for item in request.dialects if isinstance(item, Delimited) and (not item.fits or item is chosen)]
     if not choices:
         raise _unknown(request, "text")
@@ -194,7 +232,9 @@ def _text(peeked: Peeked, request: OpenRequest) -> OpenTable:
     return _delimited(body, head, choices, request, encoding, found)
 
 
-def _delimited(body: Stream, head: bytes, choices: list[Delimited], request: OpenRequest, encoding: str, found: str) -> OpenTable:
+def _delimited(
+    body: Stream, head: bytes, choices: list[Delimited], request: OpenRequest, encoding: str, found: str
+) -> OpenTable:
     best: tuple[int, Delimited, int, list[str]] | None = None
     for dialect in choices:
         column_map = request.map_of(dialect)
@@ -211,18 +251,36 @@ def _delimited(body: Stream, head: bytes, choices: list[Delimited], request: Ope
         raise _no_header(head, choices, request)
     _, dialect, position, header = best
     plan = layout(request.file, header, request.map_of(dialect), request.contract, position=max(position, 0))
-    marks = {"decimal_char": dialect.decimal_char, "group_char": dialect.group_char, "negatives": dialect.negatives}
-    plan = replace(plan, readings=tuple(
-        replace(reading, **{name: value for name, value in marks.items() if value and not getattr(reading, name)})
-        for reading in plan.readings
-    ))
+    plan = replace(
+        plan,
+        readings=tuple(
+            replace(
+                reading,
+                decimal_char=reading.decimal_char or dialect.decimal_char,
+                group_char=reading.group_char or dialect.group_char,
+                negatives=reading.negatives or dialect.negatives,
+            )
+            for reading in plan.readings
+        ),
+    )
     skip = plan.skipped_rows if position >= 0 else 0
     reader = DelimitedReader(body, request.file, dialect, plan, skip_records=skip, block_bytes=request.block_bytes)
     warnings = list(plan.warnings)
     if dialect.sniffed:
-        warnings.append(f"no dialect is declared: read with delimiter {dialect.delimiter!r} and quote {dialect.quote!r}")
-    return OpenTable(plan, iter(reader), "delimited text", dialect.name, encoding, found, warnings, reader,
-                     {"delimiter": dialect.delimiter, "quote": dialect.quote, "decimal_char": dialect.decimal_char or "."})
+        warnings.append(
+            f"no dialect is declared: read with delimiter {dialect.delimiter!r} and quote {dialect.quote!r}"
+        )
+    return OpenTable(
+        plan,
+        iter(reader),
+        "delimited text",
+        dialect.name,
+        encoding,
+        found,
+        warnings,
+        reader,
+        {"delimiter": dialect.delimiter, "quote": dialect.quote, "decimal_char": dialect.decimal_char or "."},
+    )
 
 
 def _no_header(head: bytes, choices: list[Delimited], request: OpenRequest) -> FileRefused:
@@ -234,8 +292,14 @@ def _no_header(head: bytes, choices: list[Delimited], request: OpenRequest) -> F
     header = next(cells for cells in records if len(cells) == wide)
     fed = {name for name, mapped in request.map_of(closest).items() if mapped.column}
     required = {item.name for item in request.contract.fields if item.required and not item.default}
-    lacking = [name for name, mapped in request.map_of(closest).items() if mapped.column in required and name in fed and name not in header]
-    return mismatch(request.file, header, [name for name in request.map_of(closest) if name in fed], lacking or sorted(required), [])
+    lacking = [
+        name
+        for name, mapped in request.map_of(closest).items()
+        if mapped.column in required and name in fed and name not in header
+    ]
+    return mismatch(
+        request.file, header, [name for name in request.map_of(closest) if name in fed], lacking or sorted(required), []
+    )
 
 
 def first_records(head: bytes, dialect: Delimited) -> list[list[str]]:
@@ -248,9 +312,13 @@ def first_records(head: bytes, dialect: Delimited) -> list[list[str]]:
     text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\0", "")
     records: list[list[str]] = []
     reader = csv.reader(
-        io.StringIO(text, newline=""), delimiter=dialect.delimiter, quotechar=dialect.quote or None,
-        quoting=csv.QUOTE_MINIMAL if dialect.quote else csv.QUOTE_NONE, skipinitialspace=dialect.skip_initial_space,
-        escapechar=dialect.escape or None, doublequote=not dialect.escape,
+        io.StringIO(text, newline=""),
+        delimiter=dialect.delimiter,
+        quotechar=dialect.quote or None,
+        quoting=csv.QUOTE_MINIMAL if dialect.quote else csv.QUOTE_NONE,
+        skipinitialspace=dialect.skip_initial_space,
+        escapechar=dialect.escape or None,
+        doublequote=not dialect.escape,
     )
     try:
         for cells in reader:
@@ -265,5 +333,10 @@ def first_records(head: bytes, dialect: Delimited) -> list[list[str]]:
 
 def _unknown(request: OpenRequest, found: str) -> FileRefused:
     names = ", ".join(item.name for item in request.dialects)
-    return FileRefused("unknown_format", f"{request.file} is {found}; the source reads {names}", file=request.file, value=found,
-                       remedy=f"deliver one of: {names}")
+    return FileRefused(
+        "unknown_format",
+        f"{request.file} is {found}; the source reads {names}",
+        file=request.file,
+        value=found,
+        remedy=f"deliver one of: {names}",
+    )

@@ -14,20 +14,44 @@ SCHEMA = "shelfcast.outcome/1"
 
 
 def outcome_document(
-    judged: Judged, *, source: str, week: SalesWeek | None, status: str, version: str, contract_version: str, code_version: str,
-    path: str, info: BlobInfo | None, outputs: dict[str, Any], started: datetime, ended: datetime, correlation_id: str, reason: str,
+    judged: Judged,
+    *,
+    source: str,
+    week: SalesWeek | None,
+    status: str,
+    version: str,
+    contract_version: str,
+    code_version: str,
+    path: str,
+    info: BlobInfo | None,
+    outputs: dict[str, Any],
+    started: datetime,
+    ended: datetime,
+    correlation_id: str,
+    reason: str,
     parent: str = "",
 ) -> dict[str, Any]:
     """Build the document; every value is JSON."""
     opened, table = judged.opened, judged.table
     refused = judged.refused
     document: dict[str, Any] = {
-        "schema": SCHEMA, "source": source, "sales_week": str(week) if week else "", "status": status, "data_version": version,
-        "contract_version": contract_version, "conditioner_version": CONDITIONER_VERSION, "code_version": code_version,
+        "schema": SCHEMA,
+        "source": source,
+        "sales_week": str(week) if week else "",
+        "status": status,
+        "data_version": version,
+        "contract_version": contract_version,
+        "conditioner_version": CONDITIONER_VERSION,
+        "code_version": code_version,
         "input": {
-            "path": path, "etag": info.etag if info else "", "bytes": judged.bytes, "sha256": judged.sha256,
-            "format": opened.format if opened else "unknown", "dialect": opened.dialect if opened else "",
-            "encoding": opened.found_encoding if opened else "unknown", **(opened.details if opened else {}),
+            "path": path,
+            "etag": info.etag if info else "",
+            "bytes": judged.bytes,
+            "sha256": judged.sha256,
+            "format": opened.format if opened else "unknown",
+            "dialect": opened.dialect if opened else "",
+            "encoding": opened.found_encoding if opened else "unknown",
+            **(opened.details if opened else {}),
             "arrived_at": _text(info.last_modified) if info else "",
         },
         "counts": judged.counts.to_dict(),
@@ -37,16 +61,22 @@ def outcome_document(
             "quarantined_share": round(judged.counts.quarantined / max(judged.counts.records_read, 1), 6),
             "freshness": _freshness(week, info),
         },
-        "outputs": outputs, "started_at": _text(started), "ended_at": _text(ended),
-        "seconds": round((ended - started).total_seconds(), 3), "correlation_id": correlation_id, "reason": reason,
+        "outputs": outputs,
+        "started_at": _text(started),
+        "ended_at": _text(ended),
+        "seconds": round((ended - started).total_seconds(), 3),
+        "correlation_id": correlation_id,
+        "reason": reason,
         "warnings": judged.warnings,
     }
     if parent:
         document["parent"] = parent
     if refused is not None:
-        document["error"] = {"code": refused.reason, "message": refused.message, **{
-            key: value for key, value in refused.fields.items() if key != "reason"
-        }}
+        document["error"] = {
+            "code": refused.reason,
+            "message": refused.message,
+            **{key: value for key, value in refused.fields.items() if key != "reason"},
+        }
     return document
 
 

@@ -20,7 +20,12 @@ MOST_TRIES = 5
 
 
 def note_failure(
-    services: ConditioningServices, source: Source, landed: LandingFile, info: BlobInfo, error: Exception, correlation_id: str
+    services: ConditioningServices,
+    source: Source,
+    landed: LandingFile,
+    info: BlobInfo,
+    error: Exception,
+    correlation_id: str,
 ) -> dict[str, Any] | None:
     """Count one failure of this file version; at the fifth set it aside and return its outcome document, else None."""
     from conditioning.publish import publish
@@ -31,8 +36,14 @@ def note_failure(
         tries = int(lake.read_json(QUARANTINE, path)[0]["tries"]) + 1
     except BlobNotFound:
         tries = 1
-    services.telemetry.exception(error, {"source": landed.source, "path": landed.path, "correlation_id": correlation_id, "try": tries})
-    lake.write_json(QUARANTINE, path, {"tries": tries, "error": "".join(traceback.format_exception_only(error)).strip(), "path": landed.path})
+    services.telemetry.exception(
+        error, {"source": landed.source, "path": landed.path, "correlation_id": correlation_id, "try": tries}
+    )
+    lake.write_json(
+        QUARANTINE,
+        path,
+        {"tries": tries, "error": "".join(traceback.format_exception_only(error)).strip(), "path": landed.path},
+    )
     if tries < MOST_TRIES:
         return None
     lake.copy(LANDING, landed.path, QUARANTINE, f"{landed.source}/{landed.sales_week}/poison/{info.etag}-{landed.name}")
@@ -40,11 +51,27 @@ def note_failure(
     raw = Metered(reader)
     raw.drain()
     reader.close()
-    refused = FileRefused("poison", f"{landed.name}: conditioning failed {tries} times, at last with {type(error).__name__}: {error}",
-                          file=landed.name, value=type(error).__name__)
+    refused = FileRefused(
+        "poison",
+        f"{landed.name}: conditioning failed {tries} times, at last with {type(error).__name__}: {error}",
+        file=landed.name,
+        value=type(error).__name__,
+    )
+    services.telemetry.event(
+        "blob_poisoned",
+        {"blob_path": landed.path, "etag": info.etag, "source": landed.source, "message": refused.message},
+    )
     now = services.clock.now()
     document, _ = publish(
-        lake, source, landed, info, Judged(REJECTED, raw.sha256, raw.size, None, None, refused), started=now, now=services.clock.now,
-        correlation_id=correlation_id, reason="poison", code_version=services.settings.code_version,
+        lake,
+        source,
+        landed,
+        info,
+        Judged(REJECTED, raw.sha256, raw.size, None, None, refused),
+        started=now,
+        now=services.clock.now,
+        correlation_id=correlation_id,
+        reason="poison",
+        code_version=services.settings.code_version,
     )
     return document

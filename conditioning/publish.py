@@ -42,7 +42,9 @@ class Output:
             self._held.append(data)
             if self.size <= SMALL_BYTES:
                 return
-            self._writer = self._stack.enter_context(self._lake.open_writer(self._container, self.path, content_type="text/csv; charset=utf-8"))
+            self._writer = self._stack.enter_context(
+                self._lake.open_writer(self._container, self.path, content_type="text/csv; charset=utf-8")
+            )
             data, self._held = b"".join(self._held), []
         self._writer.write(data)
 
@@ -56,7 +58,9 @@ class Output:
         with self._stack:
             try:
                 if self._writer is None:
-                    self._lake.write(self._container, self.path, b"".join(self._held), if_none_match=True, metadata=metadata)
+                    self._lake.write(
+                        self._container, self.path, b"".join(self._held), if_none_match=True, metadata=metadata
+                    )
                 else:
                     self._writer.commit(metadata=metadata, if_none_match=True)
             except BlobConflict:
@@ -93,8 +97,18 @@ class LakeScratch:
 
 
 def publish(
-    lake: Lake, source: Source, landed: LandingFile, info: BlobInfo, judged: Judged, *, started: datetime, now: Callable[[], datetime],
-    correlation_id: str, reason: str, code_version: str, parent: str = "",
+    lake: Lake,
+    source: Source,
+    landed: LandingFile,
+    info: BlobInfo,
+    judged: Judged,
+    *,
+    started: datetime,
+    now: Callable[[], datetime],
+    correlation_id: str,
+    reason: str,
+    code_version: str,
+    parent: str = "",
 ) -> tuple[dict[str, Any], bool]:
     """Write everything; return (outcome document, whether it was new). Of two racing callers both get the winner's document."""
     name, week = source.contract.name, landed.sales_week
@@ -103,20 +117,41 @@ def publish(
     known = lake.info(CONDITIONED, manifest)
     if known is not None:
         return _again(lake, manifest, known, info), False
-    metadata = {"source_file": landed.name, "source_etag": info.etag, "data_version": version, "rules_version": source.rules_version}
+    metadata = {
+        "source_file": landed.name,
+        "source_etag": info.etag,
+        "data_version": version,
+        "rules_version": source.rules_version,
+    }
     outputs = _write_outputs(lake, source, landed, judged, version, metadata)
     status = verdict(judged)
     check_invariant(judged)
     document = outcome_document(
-        judged, source=name, week=week, status=status, version=version, contract_version=source.contract.version, code_version=code_version,
-        path=landed.path, info=info, outputs=outputs, started=started, ended=now(), correlation_id=correlation_id, reason=reason, parent=parent,
+        judged,
+        source=name,
+        week=week,
+        status=status,
+        version=version,
+        contract_version=source.contract.version,
+        code_version=code_version,
+        path=landed.path,
+        info=info,
+        outputs=outputs,
+        started=started,
+        ended=now(),
+        correlation_id=correlation_id,
+        reason=reason,
+        parent=parent,
     )
     fields = [(item.name, item.type) for item in source.contract.fields]
     lake.write(CONDITIONED, manifest.replace(".manifest.json", ".openlineage.jsonl"), run_events(document, fields))
     counts = judged.counts
     metadata |= {
-        "status": status, "records_read": str(counts.records_read), "conditioned": str(counts.conditioned),
-        "quarantined": str(counts.quarantined), "duplicates": str(counts.duplicates),
+        "status": status,
+        "records_read": str(counts.records_read),
+        "conditioned": str(counts.conditioned),
+        "quarantined": str(counts.quarantined),
+        "duplicates": str(counts.duplicates),
     }
     try:
         lake.write_json(CONDITIONED, manifest, document, if_none_match=True, metadata=metadata)
@@ -130,7 +165,13 @@ def _again(lake: Lake, manifest: str, known: BlobInfo, info: BlobInfo) -> dict[s
     content = lake.read(CONDITIONED, manifest)
     if known.metadata.get("source_etag") != info.etag:
         try:
-            lake.write(CONDITIONED, manifest, content.data, if_match=content.etag, metadata={**known.metadata, "source_etag": info.etag})
+            lake.write(
+                CONDITIONED,
+                manifest,
+                content.data,
+                if_match=content.etag,
+                metadata={**known.metadata, "source_etag": info.etag},
+            )
         except BlobConflict:
             pass  # another caller noted it
     document, _ = lake.read_json(CONDITIONED, manifest)
@@ -141,7 +182,11 @@ def _write_outputs(
     lake: Lake, source: Source, landed: LandingFile, judged: Judged, version: str, metadata: dict[str, str]
 ) -> dict[str, Any]:
     name, week, table = source.contract.name, landed.sales_week, judged.table
-    outputs: dict[str, Any] = {"data": None, "quarantine": {"path": "", "rows": 0}, "duplicates": {"path": "", "rows": 0}}
+    outputs: dict[str, Any] = {
+        "data": None,
+        "quarantine": {"path": "", "rows": 0},
+        "duplicates": {"path": "", "rows": 0},
+    }
     if table is None:
         return outputs
     path = lake_paths.quarantined(name, week, version)
@@ -161,7 +206,11 @@ def _write_outputs(
     check_invariant(judged)
     data.commit(metadata)
     outputs["data"] = {
-        "path": data.path, "sha256": data.sha256, "content_hash": table.content_hash(), "rows": table.rows, "bytes": data.size,
+        "path": data.path,
+        "sha256": data.sha256,
+        "content_hash": table.content_hash(),
+        "rows": table.rows,
+        "bytes": data.size,
     }
     return outputs
 
@@ -173,10 +222,14 @@ def switch_pointer(lake: Lake, document: dict[str, Any], info: BlobInfo, now: da
     path = f"{document['source']}/{document['sales_week']}/current.json"
     modified = info.last_modified.isoformat()
     pointer = {
-        "data_version": document["data_version"], "data_path": document["outputs"]["data"]["path"],
+        "data_version": document["data_version"],
+        "data_path": document["outputs"]["data"]["path"],
         "manifest_path": document["outputs"]["data"]["path"].removesuffix(".csv") + ".manifest.json",
-        "rows": document["outputs"]["data"]["rows"], "sha256": document["outputs"]["data"]["sha256"],
-        "source_file": document["input"]["path"], "source_modified": modified, "switched_at": now.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "rows": document["outputs"]["data"]["rows"],
+        "sha256": document["outputs"]["data"]["sha256"],
+        "source_file": document["input"]["path"],
+        "source_modified": modified,
+        "switched_at": now.strftime("%Y-%m-%dT%H:%M:%SZ"),
     }
     while True:
         try:
@@ -190,8 +243,14 @@ def switch_pointer(lake: Lake, document: dict[str, Any], info: BlobInfo, now: da
             if newer and not force:
                 return False
         try:
-            lake.write_json(CONDITIONED, path, pointer, if_match=etag, if_none_match=etag is None,
-                            metadata={"data_version": pointer["data_version"]})
+            lake.write_json(
+                CONDITIONED,
+                path,
+                pointer,
+                if_match=etag,
+                if_none_match=etag is None,
+                metadata={"data_version": pointer["data_version"]},
+            )
         except BlobConflict:
             continue  # somebody switched meanwhile: look again
         return True

@@ -95,8 +95,10 @@ def read_document(stream: Stream, name: str, limit: int) -> bytes:
     data = read_up_to(stream, limit + 1)
     if len(data) > limit:
         raise FileRefused(
-            "decompression_bomb", f"{name} holds more than {limit >> 20} MB, too much for a document that is parsed whole",
-            file=name, value=f"> {limit} bytes",
+            "decompression_bomb",
+            f"{name} holds more than {limit >> 20} MB, too much for a document that is parsed whole",
+            file=name,
+            value=f"> {limit} bytes",
         )
     return data
 
@@ -124,12 +126,18 @@ class Gunzip:
             if self._inflate.eof and not self._next_member():
                 break
             if not self._left:
-                raise FileRefused("truncated_file", f"{self._name}: the gzip data ends in the middle", file=self._name,
-                                  value=f"{self._taken} bytes")
+                raise FileRefused(
+                    "truncated_file",
+                    f"{self._name}: the gzip data ends in the middle",
+                    file=self._name,
+                    value=f"{self._taken} bytes",
+                )
             try:
                 data = self._inflate.decompress(self._left, max(size, 1))
             except zlib.error as error:
-                raise FileRefused("corrupt_file", f"{self._name}: the gzip data is damaged ({error})", file=self._name) from error
+                raise FileRefused(
+                    "corrupt_file", f"{self._name}: the gzip data is damaged ({error})", file=self._name
+                ) from error
             self._left = self._inflate.unconsumed_tail or (self._inflate.unused_data if self._inflate.eof else b"")
             self._given += len(data)
             check_bomb(self._name, self._taken, self._given, self._limits)
@@ -143,7 +151,9 @@ class Gunzip:
             self._left = b""
             return False
         if self._left[:2] != b"\x1f\x8b":
-            raise FileRefused("corrupt_file", f"{self._name}: something that is not gzip follows the gzip data", file=self._name)
+            raise FileRefused(
+                "corrupt_file", f"{self._name}: something that is not gzip follows the gzip data", file=self._name
+            )
         self._inflate = zlib.decompressobj(wbits=31)
         return True
 
@@ -152,7 +162,10 @@ def check_bomb(name: str, taken: int, given: int, limits: Limits) -> None:
     """Refuse a file that expands out of all proportion."""
     if given > limits.expanded_bytes or (given > BOMB_FLOOR_BYTES and given > BOMB_RATIO * max(taken, 1)):
         raise FileRefused(
-            "decompression_bomb", f"{name} expands from {taken} to more than {given} bytes", file=name, value=f"{given} bytes",
+            "decompression_bomb",
+            f"{name} expands from {taken} to more than {given} bytes",
+            file=name,
+            value=f"{given} bytes",
         )
 
 
@@ -204,13 +217,17 @@ def only_member(archive: zipfile.ZipFile, name: str, limits: Limits) -> ZipMembe
     members = [item for item in archive.infolist() if not item.is_dir() and "__MACOSX" not in item.filename]
     if len(members) != 1:
         shown = ", ".join(item.filename for item in members[:5]) or "nothing"
-        raise FileRefused("several_members", f"{name} must hold exactly one file and holds {shown}", file=name, value=shown)
+        raise FileRefused(
+            "several_members", f"{name} must hold exactly one file and holds {shown}", file=name, value=shown
+        )
     if members[0].flag_bits & 1:
         raise FileRefused("encrypted_file", f"{name}:{members[0].filename} is encrypted", file=name)
     try:
         return ZipMember(archive, members[0], name, limits)
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
-        raise FileRefused("corrupt_file", f"{name}:{members[0].filename} cannot be opened ({error})", file=name) from error
+        raise FileRefused(
+            "corrupt_file", f"{name}:{members[0].filename} cannot be opened ({error})", file=name
+        ) from error
 
 
 class Recoded:
@@ -233,8 +250,11 @@ class Recoded:
                 text = self._decoder.decode(data, final=self._ended)
             except UnicodeDecodeError as error:
                 raise FileRefused(
-                    "undecodable_file", f"{self._name} is not {self._encoding} at byte {self._read + error.start}",
-                    file=self._name, value=repr(error.object[error.start:error.end]), field="encoding",
+                    "undecodable_file",
+                    f"{self._name} is not {self._encoding} at byte {self._read + error.start}",
+                    file=self._name,
+                    value=repr(error.object[error.start : error.end]),
+                    field="encoding",
                 ) from error
             self._read += len(data)
             if text:
@@ -244,11 +264,31 @@ class Recoded:
 
 
 _BOMS = (
-    (codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
-    (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"),
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
 )
-BYTEWISE = {"", "utf-8", "utf8", "utf-8-sig", "ascii", "us-ascii", "cp1252", "windows-1252", "latin-1", "latin1", "iso-8859-1", "iso8859-1",
-            "iso-8859-15", "cp1250", "cp1251", "windows-1250", "windows-1251"}
+BYTEWISE = {
+    "",
+    "utf-8",
+    "utf8",
+    "utf-8-sig",
+    "ascii",
+    "us-ascii",
+    "cp1252",
+    "windows-1252",
+    "latin-1",
+    "latin1",
+    "iso-8859-1",
+    "iso8859-1",
+    "iso-8859-15",
+    "cp1250",
+    "cp1251",
+    "windows-1250",
+    "windows-1251",
+}
 """Encodings whose delimiters and line ends are the ASCII bytes: cells are decoded one by one, never the file."""
 
 
@@ -258,15 +298,24 @@ def as_text(stream: Peeked, declared: str, name: str) -> tuple[Stream, str, str]
         if stream.head.startswith(bom):
             if encoding == "utf-8":
                 stream.read(len(bom))
-                return stream, "utf-8" if declared in ("utf-8", "utf8", "utf-8-sig") else "", "utf-8 with byte order mark"
+                return (
+                    stream,
+                    "utf-8" if declared in ("utf-8", "utf8", "utf-8-sig") else "",
+                    "utf-8 with byte order mark",
+                )
             return Recoded(stream, encoding, name), "utf-8", f"{encoding} with byte order mark"
     declared = declared.lower()
     if declared not in BYTEWISE:
         try:
             codecs.lookup(declared)
         except LookupError as error:
-            raise FileRefused("undecodable_file", f"{name}: encoding {declared!r} is not known", file=name, field="encoding",
-                              value=declared) from error
+            raise FileRefused(
+                "undecodable_file",
+                f"{name}: encoding {declared!r} is not known",
+                file=name,
+                field="encoding",
+                value=declared,
+            ) from error
         return Recoded(stream, declared, name), "utf-8", declared
     sample = stream.head[:4096]
     if len(sample) >= 4 and not declared:

@@ -99,7 +99,10 @@ def record_blocks(
         end = last_record_end(data, delimiter, quote)
         if end == 0 and len(data) > MAX_RECORD_BYTES:
             raise FileRefused(
-                "record_too_long", f"{name}: no record ends within {MAX_RECORD_BYTES >> 20} MB after line {line}", file=name, row=line,
+                "record_too_long",
+                f"{name}: no record ends within {MAX_RECORD_BYTES >> 20} MB after line {line}",
+                file=name,
+                row=line,
             )
         rest = data[end:]
         if ended and rest:
@@ -119,8 +122,12 @@ def _unterminated(data: bytes, end: int, name: str, delimiter: int, quote: int |
     at_line = line + data.count(b"\n", 0, opened)
     start = data.rfind(b"\n", 0, opened) + 1
     raise FileRefused(
-        "unterminated_quote", f"{name}: a quote opened on line {at_line} is never closed", file=name, row=at_line,
-        field="record", value=data[start:start + 200].decode("utf-8", "replace"),
+        "unterminated_quote",
+        f"{name}: a quote opened on line {at_line} is never closed",
+        file=name,
+        row=at_line,
+        field="record",
+        value=data[start : start + 200].decode("utf-8", "replace"),
     )
 
 

@@ -42,7 +42,9 @@ def find_source(name: str) -> Source:
     """Return the source of that name; raise NotFound listing the valid ones."""
     names = source_names()
     if name not in names:
-        raise NotFound(f"no source {name!r}; valid sources are {', '.join(names)}", field="source", value=name, valid=names)
+        raise NotFound(
+            f"no source {name!r}; valid sources are {', '.join(names)}", field="source", value=name, valid=names
+        )
     return _load(name)
 
 
@@ -59,7 +61,9 @@ def _load(name: str) -> Source:
     if lacking:
         raise BadSetting(f"column_maps/{name}.csv maps nothing for dialects {lacking}", field="dialect")
     shared = _shared_tables(spec)
-    digest = hashlib.sha256("\n".join([contract_text, map_text, _ADDRESS.sub("", repr(spec)), *shared]).encode()).hexdigest()[:12]
+    digest = hashlib.sha256(
+        "\n".join([contract_text, map_text, _ADDRESS.sub("", repr(spec)), *shared]).encode()
+    ).hexdigest()[:12]
     return Source(spec, contract, maps, f"{contract.version}+{digest}")
 
 
@@ -72,7 +76,11 @@ def _maps(name: str, text: str, contract: Contract) -> dict[str, dict[str, Mappe
     for number, row in enumerate(csv.DictReader(text.splitlines()), 2):
         column = row["column"].strip()
         if column and column not in contract.names:
-            raise BadSetting(f"column_maps/{name}.csv, line {number}: {column!r} is no field of the contract", field="column", value=column)
+            raise BadSetting(
+                f"column_maps/{name}.csv, line {number}: {column!r} is no field of the contract",
+                field="column",
+                value=column,
+            )
         values = dict(pair.split("=", 1) for pair in row["values"].split(";") if pair)
         reading = Reading(unit=row["unit"].strip(), format=row["format"].strip(), values=values)
         maps.setdefault(row["dialect"].strip(), {})[row["provider_column"]] = Mapped(column, reading)

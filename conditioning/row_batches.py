@@ -24,7 +24,9 @@ def row_batches(rows: Rows, layout: Layout) -> Iterator[Batch]:
             broken.append(row)
         elif len(row.cells) != layout.width:
             code = "too_few_cells" if len(row.cells) < layout.width else "too_many_cells"
-            broken.append(Broken(row.number, code, "", str(len(row.cells)), f"{layout.width} cells", row.raw[:RAW_TEXT_LIMIT]))
+            broken.append(
+                Broken(row.number, code, "", str(len(row.cells)), f"{layout.width} cells", row.raw[:RAW_TEXT_LIMIT])
+            )
         else:
             kept.append(row)
         if len(kept) + len(broken) >= BATCH_ROWS:
@@ -36,11 +38,16 @@ def row_batches(rows: Rows, layout: Layout) -> Iterator[Batch]:
 
 def _batch(kept: list[Row], broken: list[Broken], layout: Layout) -> Batch:
     columns: list[pa.Array | None] = [
-        None if source is None else pa.array([row.cells[source].encode("utf-8", "surrogatepass") for row in kept], pa.binary())
+        None
+        if source is None
+        else pa.array([row.cells[source].encode("utf-8", "surrogatepass") for row in kept], pa.binary())
         for source in layout.sources
     ]
     weights = np.array([row.weight for row in kept], np.int64)
     return Batch(
-        columns, np.array([row.number for row in kept], np.int64), lambda index: kept[index].raw[:RAW_TEXT_LIMIT], list(broken),
+        columns,
+        np.array([row.number for row in kept], np.int64),
+        lambda index: kept[index].raw[:RAW_TEXT_LIMIT],
+        list(broken),
         weights=None if bool((weights == 1).all()) else weights,
     )

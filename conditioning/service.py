@@ -73,27 +73,47 @@ class ConditionRequest:
         known = {"source", "sales_week", "correlation_id", "reason", "blob_path", "force"}
         unknown = sorted(set(data) - known)
         if unknown:
-            raise BadRequest(f"unknown field {unknown[0]!r}; known fields are {', '.join(sorted(known))}", field=unknown[0],
-                             value=data[unknown[0]], remedy="remove it")
+            raise BadRequest(
+                f"unknown field {unknown[0]!r}; known fields are {', '.join(sorted(known))}",
+                field=unknown[0],
+                value=data[unknown[0]],
+                remedy="remove it",
+            )
         for name in ("source", "correlation_id", "reason", "blob_path"):
             if not isinstance(data.get(name, ""), str):
-                raise BadRequest(f"{name} must be text, not {data[name]!r}", field=name, value=data[name], remedy="send text")
+                raise BadRequest(
+                    f"{name} must be text, not {data[name]!r}", field=name, value=data[name], remedy="send text"
+                )
         if not isinstance(data.get("force", False), bool):
-            raise BadRequest(f"force must be true or false, not {data['force']!r}", field="force", value=data["force"],
-                             remedy="send true or false")
+            raise BadRequest(
+                f"force must be true or false, not {data['force']!r}",
+                field="force",
+                value=data["force"],
+                remedy="send true or false",
+            )
         blob_path = data.get("blob_path", "")
         if blob_path:
             landed = LandingFile.parse(blob_path)
             if data.get("source") not in ("", None, landed.source):
-                raise BadRequest(f"blob_path {blob_path!r} is not of source {data['source']!r}", field="blob_path", value=blob_path,
-                                 remedy=f"use landing/{data['source']}/YYYY-Www/FILE")
+                raise BadRequest(
+                    f"blob_path {blob_path!r} is not of source {data['source']!r}",
+                    field="blob_path",
+                    value=blob_path,
+                    remedy=f"use landing/{data['source']}/YYYY-Www/FILE",
+                )
             week = landed.sales_week
         else:
             week = SalesWeek.parse(data.get("sales_week", ""))
         if not re.fullmatch(r"[\x21-\x7e]{1,200}", data.get("correlation_id", "")):
-            raise BadRequest("correlation_id must be 1 to 200 printable characters without blanks", field="correlation_id",
-                             value=data.get("correlation_id", ""), remedy="leave it out or send an id")
-        return cls(data["source"], week, data["correlation_id"], data.get("reason", ""), blob_path, data.get("force", False))
+            raise BadRequest(
+                "correlation_id must be 1 to 200 printable characters without blanks",
+                field="correlation_id",
+                value=data.get("correlation_id", ""),
+                remedy="leave it out or send an id",
+            )
+        return cls(
+            data["source"], week, data["correlation_id"], data.get("reason", ""), blob_path, data.get("force", False)
+        )
 
 
 @dataclass(frozen=True)
@@ -114,7 +134,12 @@ def condition_source(services: ConditioningServices, request: ConditionRequest) 
         landed = LandingFile.parse(request.blob_path)
         info = services.lake.info(LANDING, landed.path)
         if info is None:
-            raise NotFound(f"landing/{landed.path} does not exist", field="blob_path", value=request.blob_path, remedy="upload it first")
+            raise NotFound(
+                f"landing/{landed.path} does not exist",
+                field="blob_path",
+                value=request.blob_path,
+                remedy="upload it first",
+            )
         wanted = [_Landed(landed, info)]
     else:
         wanted = newest_by_week(services.lake, request.source, request.sales_week)
@@ -210,8 +235,17 @@ def _condition_version(
     try:
         judged = judge(reader, source, item.file, services.scenario.history_start, scratch=lambda: LakeScratch(lake))
         document, fresh = publish(
-            lake, source, item.file, item.info, judged, started=started, now=clock.now, correlation_id=request.correlation_id,
-            reason=request.reason, code_version=services.settings.code_version, parent=_parent(request.reason),
+            lake,
+            source,
+            item.file,
+            item.info,
+            judged,
+            started=started,
+            now=clock.now,
+            correlation_id=request.correlation_id,
+            reason=request.reason,
+            code_version=services.settings.code_version,
+            parent=_parent(request.reason),
         )
     finally:
         reader.close()
@@ -223,7 +257,9 @@ def _condition_version(
     return document, fresh
 
 
-def judge(reader: Any, source: Source, landed: LandingFile, history_start: SalesWeek, *, scratch: Callable[[], Any]) -> Judged:
+def judge(
+    reader: Any, source: Source, landed: LandingFile, history_start: SalesWeek, *, scratch: Callable[[], Any]
+) -> Judged:
     """Read one raw file under its source's rules and judge it."""
     from conditioning.conditioner import condition
     from conditioning.dialect import ReadContext
@@ -233,7 +269,11 @@ def judge(reader: Any, source: Source, landed: LandingFile, history_start: Sales
 
     first, last = landed.sales_week.monday.isoformat(), landed.sales_week.sunday.isoformat()
     opening = OpenRequest(
-        landed.name, source.contract, source.spec.dialects, source.maps, ReadContext(landed.name, Limits(), first, last),
+        landed.name,
+        source.contract,
+        source.spec.dialects,
+        source.maps,
+        ReadContext(landed.name, Limits(), first, last),
         encoding=source.contract.encoding,
     )
     return condition(reader, opening, bounds=WeekBounds(first, last, history_start.monday.isoformat()), scratch=scratch)
@@ -248,19 +288,28 @@ def _report(services: ConditioningServices, document: dict[str, Any], started: d
     services.telemetry.event(
         "source_conditioned",
         {
-            **{key: document[key] for key in ("source", "sales_week", "status", "data_version", "contract_version", "correlation_id")},
-            "source_file": document["input"]["path"], "message": document.get("error", {}).get("message", ""),
+            **{
+                key: document[key]
+                for key in ("source", "sales_week", "status", "data_version", "contract_version", "correlation_id")
+            },
+            "source_file": document["input"]["path"],
+            "message": document.get("error", {}).get("message", ""),
             "schema_changed": str(any("unknown columns" in warning for warning in document["warnings"])).lower(),
         },
         {
-            "rows": float(counts["records_read"]), **{name: float(counts[name]) for name in _COUNTS[1:]},
-            "seconds": (ended - started).total_seconds(), "bytes": float(document["input"]["bytes"]),
+            "rows": float(counts["records_read"]),
+            **{name: float(counts[name]) for name in _COUNTS[1:]},
+            "seconds": (ended - started).total_seconds(),
+            "bytes": float(document["input"]["bytes"]),
         },
     )
 
 
 def _answer(
-    request: ConditionRequest, wanted: Sequence[_Landed], documents: Sequence[tuple[dict[str, Any], bool]], unchanged: Sequence[BlobInfo]
+    request: ConditionRequest,
+    wanted: Sequence[_Landed],
+    documents: Sequence[tuple[dict[str, Any], bool]],
+    unchanged: Sequence[BlobInfo],
 ) -> dict[str, Any]:
     from conditioning.outcome import clipped
 
@@ -278,10 +327,16 @@ def _answer(
     if not documents and unchanged:
         counts = _summed([{name: int(info.metadata.get(name, 0)) for name in _COUNTS} for info in unchanged])
     return {
-        "source": request.source, "sales_week": str(request.sales_week), "status": status, "latest_week": latest,
-        "conditioned_files": sum(document["status"] != "rejected" for document, _ in documents), "unchanged_files": len(unchanged),
-        "rejected_files": sum(document["status"] == "rejected" for document, _ in documents), "counts": counts,
-        "files": [clipped(document) for document, _ in documents], "correlation_id": request.correlation_id,
+        "source": request.source,
+        "sales_week": str(request.sales_week),
+        "status": status,
+        "latest_week": latest,
+        "conditioned_files": sum(document["status"] != "rejected" for document, _ in documents),
+        "unchanged_files": len(unchanged),
+        "rejected_files": sum(document["status"] == "rejected" for document, _ in documents),
+        "counts": counts,
+        "files": [clipped(document) for document, _ in documents],
+        "correlation_id": request.correlation_id,
     }
 
 

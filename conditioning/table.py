@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from conditioning.batches import Batch, Broken, I64
+from conditioning.batches import I64, Batch, Broken
 from conditioning.columns import Column, ColumnBlock
 from conditioning.contract import Contract
 from conditioning.dedupe import Duplicates, KeyLog
@@ -45,8 +45,11 @@ class Counts:
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form."""
         return {
-            "records_read": self.records_read, "conditioned": self.conditioned, "quarantined": self.quarantined,
-            "duplicates": self.duplicates, "conflicting_duplicates": self.conflicting_duplicates,
+            "records_read": self.records_read,
+            "conditioned": self.conditioned,
+            "quarantined": self.quarantined,
+            "duplicates": self.duplicates,
+            "conflicting_duplicates": self.conflicting_duplicates,
             "by_reason": dict(sorted(self.by_reason.items())),
         }
 
@@ -55,8 +58,15 @@ class Table:
     """One file on its way into the standard CSV."""
 
     def __init__(
-        self, contract: Contract, layout: Layout, source_file: str, *, encoding: str = "", bounds: WeekBounds | None = None,
-        scratch: Callable[[], Scratch], memory_rows: int | None = None,
+        self,
+        contract: Contract,
+        layout: Layout,
+        source_file: str,
+        *,
+        encoding: str = "",
+        bounds: WeekBounds | None = None,
+        scratch: Callable[[], Scratch],
+        memory_rows: int | None = None,
     ) -> None:
         self.counts = Counts()
         self.examples: dict[str, list[dict[str, Any]]] = {}
@@ -93,7 +103,10 @@ class Table:
         """Condition one batch."""
         weight = batch.rows if batch.weights is None else int(batch.weights.sum())
         self.counts.records_read += weight + len(batch.broken)
-        blocks = [column.block(cells, batch.rows, batch.latin) for column, cells in zip(self._columns, batch.columns, strict=True)]
+        blocks = [
+            column.block(cells, batch.rows, batch.latin)
+            for column, cells in zip(self._columns, batch.columns, strict=True)
+        ]
         bad = np.zeros(batch.rows, np.bool_)
         for block in blocks:
             bad |= block.bad
@@ -112,20 +125,34 @@ class Table:
         found = []
         for row, position in zip(rows.tolist(), first, strict=True):
             reject, shown = blocks[position].refusal(row)
-            found.append(Broken(int(batch.numbers[row]), reject.code, self._fields[position].name, shown[:500], reject.expected,
-                                batch.raw(row)))
+            found.append(
+                Broken(
+                    int(batch.numbers[row]),
+                    reject.code,
+                    self._fields[position].name,
+                    shown[:500],
+                    reject.expected,
+                    batch.raw(row),
+                )
+            )
         return found
 
-    def _emit_checked(self, batch: Batch, blocks: list[ColumnBlock], bad: npt.NDArray[np.bool_], rejected: list[Broken]) -> None:
+    def _emit_checked(
+        self, batch: Batch, blocks: list[ColumnBlock], bad: npt.NDArray[np.bool_], rejected: list[Broken]
+    ) -> None:
         """Apply the rules across fields, row by row: contracts that have them are of small sources."""
         good = np.flatnonzero(~bad)
-        texts = {position: blocks[position].texts_at(good) for _, positions in self._row_rules for position in positions}
+        texts = {
+            position: blocks[position].texts_at(good) for _, positions in self._row_rules for position in positions
+        }
         failed = []
         for index, row in enumerate(good.tolist()):
             fault = self._disagreement({position: cells[index] for position, cells in texts.items()})
             if fault is not None:
                 failed.append(row)
-                rejected.append(Broken(int(batch.numbers[row]), "fields_disagree", fault[0], fault[1], fault[2], batch.raw(row)))
+                rejected.append(
+                    Broken(int(batch.numbers[row]), "fields_disagree", fault[0], fault[1], fault[2], batch.raw(row))
+                )
         bad[failed] = True
         self._emit(batch, blocks, ~bad if bad.any() else None)
 
@@ -173,7 +200,9 @@ class Table:
         if not rejected:
             return
         rejected.sort(key=lambda item: item.number)
-        weights = {} if batch.weights is None else dict(zip(batch.numbers.tolist(), batch.weights.tolist(), strict=True))
+        weights = (
+            {} if batch.weights is None else dict(zip(batch.numbers.tolist(), batch.weights.tolist(), strict=True))
+        )
         lines = []
         for item in rejected:
             weight = weights.get(item.number, 1)
@@ -181,10 +210,22 @@ class Table:
             self.counts.by_reason[item.code] += weight
             examples = self.examples.setdefault(item.code, [])
             if len(examples) < _EXAMPLES:
-                examples.append({"row": item.number, "field": item.column, "value": item.value[:200], "expected": item.expected})
-            lines.append(line((
-                str(item.number), item.code, item.column, one_line(item.value), item.expected, one_line(item.raw), self._source_file,
-            )))
+                examples.append(
+                    {"row": item.number, "field": item.column, "value": item.value[:200], "expected": item.expected}
+                )
+            lines.append(
+                line(
+                    (
+                        str(item.number),
+                        item.code,
+                        item.column,
+                        one_line(item.value),
+                        item.expected,
+                        one_line(item.raw),
+                        self._source_file,
+                    )
+                )
+            )
         self._quarantine.write("".join(lines).encode("utf-8", "replace"), len(lines))
 
     # -- second pass -------------------------------------------------------------------------------------------------
@@ -230,10 +271,14 @@ class Table:
             dropped.append(bytes(view[begin:end]).decode())
             last = end
         kept.append(view[last:])
-        self._book_duplicates(dropped, duplicates.first_numbers[which].tolist(), duplicates.identical[which].tolist(), write_duplicate)
+        self._book_duplicates(
+            dropped, duplicates.first_numbers[which].tolist(), duplicates.identical[which].tolist(), write_duplicate
+        )
         return b"".join(kept)
 
-    def _book_duplicates(self, dropped: list[str], firsts: list[int], identical: list[bool], write_duplicate: Write) -> None:
+    def _book_duplicates(
+        self, dropped: list[str], firsts: list[int], identical: list[bool], write_duplicate: Write
+    ) -> None:
         rows = list(csv.reader(io.StringIO("".join(dropped))))
         lines = []
         for cells, text, first, same in zip(rows, dropped, firsts, identical, strict=True):
@@ -244,7 +289,9 @@ class Table:
             self.counts.conflicting_duplicates += 0 if same else weight
             for column, cell in zip(self._columns, cells, strict=False):
                 column.uncount(cell)
-            lines.append(line((cells[-1], str(first), "true" if same else "false", text.rstrip("\n"), self._source_file)))
+            lines.append(
+                line((cells[-1], str(first), "true" if same else "false", text.rstrip("\n"), self._source_file))
+            )
         content = np.zeros(len(rows), np.uint64), np.zeros(len(rows), np.uint64)
         for position in range(len(self._columns)):
             hashes = hash_values([cells[position] for cells in rows])

@@ -24,11 +24,30 @@ _CONVERSIONS: dict[tuple[str, str], tuple[str, str]] = {
 }
 # How services spell the units of _CONVERSIONS.
 _SPELLINGS = {
-    "°c": "celsius", "c": "celsius", "degc": "celsius", "wmounit:degc": "celsius",
-    "°f": "fahrenheit", "f": "fahrenheit", "degf": "fahrenheit", "wmounit:degf": "fahrenheit",
-    "wmounit:mm": "mm", "millimetre": "mm", "in": "inch", "wmounit:m": "m", "wmounit:cm": "cm",
-    "km/h": "km_h", "kmh": "km_h", "wmounit:km_h-1": "km_h", "mp/h": "mph", "mi/h": "mph",
-    "m/s": "m_s", "ms": "m_s", "wmounit:m_s-1": "m_s", "kn": "knots", "kt": "knots", "%": "percent",
+    "°c": "celsius",
+    "c": "celsius",
+    "degc": "celsius",
+    "wmounit:degc": "celsius",
+    "°f": "fahrenheit",
+    "f": "fahrenheit",
+    "degf": "fahrenheit",
+    "wmounit:degf": "fahrenheit",
+    "wmounit:mm": "mm",
+    "millimetre": "mm",
+    "in": "inch",
+    "wmounit:m": "m",
+    "wmounit:cm": "cm",
+    "km/h": "km_h",
+    "kmh": "km_h",
+    "wmounit:km_h-1": "km_h",
+    "mp/h": "mph",
+    "mi/h": "mph",
+    "m/s": "m_s",
+    "ms": "m_s",
+    "wmounit:m_s-1": "m_s",
+    "kn": "knots",
+    "kt": "knots",
+    "%": "percent",
 }
 
 
@@ -50,7 +69,9 @@ def conversion(provider_unit: str, our_unit: str) -> tuple[Decimal, Decimal] | N
     if found is None:
         known = ", ".join(sorted(a for a, b in _CONVERSIONS if b == ours))
         raise BadRequest(
-            f"no conversion from {provider_unit!r} to {our_unit!r} is known", field="unit", value=provider_unit,
+            f"no conversion from {provider_unit!r} to {our_unit!r} is known",
+            field="unit",
+            value=provider_unit,
             remedy=f"use one of {known or our_unit}, or add it to conditioning/units.py",
         )
     return Decimal(found[0]), Decimal(found[1])

@@ -126,7 +126,8 @@ def _parser(item: Field, reading: Reading) -> Rule:
     if item.type == "time":
         return _time_parser(reading.format or item.format)
     fixed = {
-        "year": (r"-?\d{4}", "a year YYYY"), "yearmonth": (r"\d{4}-(0[1-9]|1[0-2])", "a month YYYY-MM"),
+        "year": (r"-?\d{4}", "a year YYYY"),
+        "yearmonth": (r"\d{4}-(0[1-9]|1[0-2])", "a month YYYY-MM"),
         "duration": (_DURATION.pattern, "an ISO 8601 duration"),
     }.get(item.type)
     if fixed is not None:
@@ -169,7 +170,11 @@ def _number_parser(item: Field, reading: Reading) -> Rule:  # noqa: C901 - one s
     whole = item.type == "integer"
     code = "bad_integer" if whole else "bad_number"
     expected = f"{'a whole number' if whole else 'a number'} with decimal mark {decimal_char!r}"
-    grouped = re.compile(rf"\d{{1,3}}({re.escape(group_char)}\d{{3}})+({re.escape(decimal_char)}\d*)?") if group_char else None
+    grouped = (
+        re.compile(rf"\d{{1,3}}({re.escape(group_char)}\d{{3}})+({re.escape(decimal_char)}\d*)?")
+        if group_char
+        else None
+    )
     quantum = Decimal(1).scaleb(-item.scale) if item.scale is not None else None
 
     def parse(text: str) -> str | Reject:
@@ -226,7 +231,9 @@ def plain_decimal(value: Decimal, *, fixed: bool = False) -> str:
 
 def _date_parser(patterns: str, reading: Reading) -> Rule:
     wanted = [] if patterns in ("default", "any", "") else patterns.split(";")
-    expected = "a date " + (" or ".join(wanted) if wanted else "YYYY-MM-DD" if patterns != "any" else "in an unambiguous notation")
+    expected = "a date " + (
+        " or ".join(wanted) if wanted else "YYYY-MM-DD" if patterns != "any" else "in an unambiguous notation"
+    )
 
     def parse(text: str) -> str | Reject:
         if not text.isascii():
@@ -313,14 +320,14 @@ def _time_parser(pattern: str) -> Rule:
 
 
 def _json_parser(kind: str) -> Rule:
-    wanted: type = list if kind == "array" else dict
+    wanted: type[list[Any]] | type[dict[str, Any]] = list if kind == "array" else dict
 
     def parse(text: str) -> str | Reject:
         try:
             value = json.loads(text)
         except (ValueError, RecursionError):
             return Reject("bad_value", f"JSON of type {kind}")
-        if not isinstance(value, wanted) or (kind == "geojson" and "type" not in value):
+        if not isinstance(value, wanted) or (kind == "geojson" and "type" not in list(value)):
             return Reject("bad_value", f"JSON of type {kind}")
         return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 
@@ -349,7 +356,11 @@ def _checks(item: Field, bounds: WeekBounds, parse: Rule) -> list[Callable[[str]
         compare("before_history_start", bounds.history_start, lambda value, edge: value < edge, "not before")
     if bounds.first and item.in_sales_week:
         first, last = bounds.first, bounds.last
-        found.append(lambda text: None if first <= text <= last else Reject("outside_sales_week", f"a day from {first} to {last}"))
+        found.append(
+            lambda text: (
+                None if first <= text <= last else Reject("outside_sales_week", f"a day from {first} to {last}")
+            )
+        )
     if "minimum" in limits:
         compare("below_minimum", limits["minimum"], lambda value, edge: value < edge, "at least")
     if "maximum" in limits:
@@ -359,15 +370,33 @@ def _checks(item: Field, bounds: WeekBounds, parse: Rule) -> list[Callable[[str]
     if "exclusiveMaximum" in limits:
         compare("above_maximum", limits["exclusiveMaximum"], lambda value, edge: value >= edge, "less than")
     if "minLength" in limits:
-        found.append(lambda text: Reject("too_short", f"at least {limits['minLength']} characters") if len(text) < limits["minLength"] else None)
+        found.append(
+            lambda text: (
+                Reject("too_short", f"at least {limits['minLength']} characters")
+                if len(text) < limits["minLength"]
+                else None
+            )
+        )
     if "maxLength" in limits:
-        found.append(lambda text: Reject("too_long", f"at most {limits['maxLength']} characters") if len(text) > limits["maxLength"] else None)
+        found.append(
+            lambda text: (
+                Reject("too_long", f"at most {limits['maxLength']} characters")
+                if len(text) > limits["maxLength"]
+                else None
+            )
+        )
     if "pattern" in limits:
         expression = re.compile(limits["pattern"])
-        found.append(lambda text: None if expression.fullmatch(text) else Reject("pattern_mismatch", f"text like {expression.pattern}"))
+        found.append(
+            lambda text: (
+                None if expression.fullmatch(text) else Reject("pattern_mismatch", f"text like {expression.pattern}")
+            )
+        )
     if "enum" in limits:
         words = {word for value in limits["enum"] if isinstance(word := parse(_word(value)), str)}
-        found.append(lambda text: None if text in words else Reject("not_in_enum", "one of " + ", ".join(sorted(words))[:200]))
+        found.append(
+            lambda text: None if text in words else Reject("not_in_enum", "one of " + ", ".join(sorted(words))[:200])
+        )
     if "minimum" in item.outlier:
         compare("outlier", item.outlier["minimum"], lambda value, edge: value < edge, "not below")
     if "maximum" in item.outlier:

@@ -16,8 +16,15 @@ def read_acs(stream: Stream, context: ReadContext) -> Rows:
     header, rows = as_records(load_json(stream, context.file, context.limits), context.file)
     lacking = [name for name in COLUMNS if name not in header]
     if lacking:
-        raise FileRefused("header_mismatch", f"{context.file}, row 0: missing {lacking}, found {header}", file=context.file, row=0,
-                          field=lacking[0], value=header, remedy="ask the API for these variables")
+        raise FileRefused(
+            "header_mismatch",
+            f"{context.file}, row 0: missing {lacking}, found {header}",
+            file=context.file,
+            row=0,
+            field=lacking[0],
+            value=header,
+            remedy="ask the API for these variables",
+        )
     places = [header.index(name) for name in COLUMNS]
     for number, cells in enumerate(rows, 1):
         if len(cells) != len(header):

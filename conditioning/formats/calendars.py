@@ -23,7 +23,9 @@ def read_calendar(stream: Stream, context: ReadContext) -> Rows:
     try:
         calendar: Any = Calendar.from_ical(data)
     except Exception as error:
-        raise FileRefused("malformed_document", f"{context.file} is no iCalendar file: {error}", file=context.file) from error
+        raise FileRefused(
+            "malformed_document", f"{context.file} is no iCalendar file: {error}", file=context.file
+        ) from error
     for number, event in enumerate(calendar.walk("VEVENT"), 1):
         raw = event.to_ical().decode("utf-8", "replace").replace("\r\n ", "").replace("\r\n", " ")
         if str(event.get("STATUS", "")).upper() == "CANCELLED":
@@ -32,17 +34,31 @@ def read_calendar(stream: Stream, context: ReadContext) -> Rows:
         try:
             starts = _starts(event, calendar)
         except Exception as error:
-            yield Broken(number, "bad_date", "DTSTART", str(event.get("DTSTART", "")), f"a readable start and rule ({error})", raw)
+            yield Broken(
+                number,
+                "bad_date",
+                "DTSTART",
+                str(event.get("DTSTART", "")),
+                f"a readable start and rule ({error})",
+                raw,
+            )
             continue
         length = _length(event)
         for at, start in enumerate(starts):
-            cells = (str(event.get("UID", "")), str(event.get("SUMMARY", "")), _first_category(event), start.isoformat(),
-                     (start + length).isoformat(), str(event.get("LOCATION", "")))
+            cells = (
+                str(event.get("UID", "")),
+                str(event.get("SUMMARY", "")),
+                _first_category(event),
+                start.isoformat(),
+                (start + length).isoformat(),
+                str(event.get("LOCATION", "")),
+            )
             yield Row(number, cells, raw, weight=1 if at == 0 else 0)
 
 
 def _day(value: Any) -> date:
-    return value.date() if isinstance(value, datetime) else value
+    day: date = value.date() if isinstance(value, datetime) else value
+    return day
 
 
 def _length(event: Any) -> timedelta:
@@ -53,7 +69,8 @@ def _length(event: Any) -> timedelta:
         last = end - timedelta(seconds=1) if isinstance(end, datetime) else end - timedelta(days=1)
         return max(_day(last) - _day(start), timedelta(0))
     if "DURATION" in event:
-        return max(event["DURATION"].dt - timedelta(days=1), timedelta(0))
+        lasts: timedelta = event["DURATION"].dt
+        return max(lasts - timedelta(days=1), timedelta(0))
     return timedelta(0)
 
 

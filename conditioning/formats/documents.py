@@ -15,17 +15,25 @@ def load_json(stream: Stream, file: str, limits: Limits) -> Any:
     try:
         return json.loads(data.decode("utf-8-sig"), parse_float=str, parse_int=str, parse_constant=str)
     except UnicodeDecodeError as error:
-        raise FileRefused("undecodable_file", f"{file} is not UTF-8 at byte {error.start}", file=file, field="encoding") from error
+        raise FileRefused(
+            "undecodable_file", f"{file} is not UTF-8 at byte {error.start}", file=file, field="encoding"
+        ) from error
     except (ValueError, RecursionError) as error:
         lines = _json_lines(data)
         if lines is not None:
             return lines
-        raise FileRefused("malformed_document", f"{file} is not JSON: {error}", file=file, row=getattr(error, "lineno", 0)) from error
+        raise FileRefused(
+            "malformed_document", f"{file} is not JSON: {error}", file=file, row=getattr(error, "lineno", 0)
+        ) from error
 
 
 def _json_lines(data: bytes) -> list[Any] | None:
     try:
-        found = [json.loads(line, parse_float=str, parse_int=str) for line in data.decode("utf-8-sig").splitlines() if line.strip()]
+        found = [
+            json.loads(line, parse_float=str, parse_int=str)
+            for line in data.decode("utf-8-sig").splitlines()
+            if line.strip()
+        ]
     except (ValueError, RecursionError):
         return None
     return found if len(found) > 1 else None
@@ -46,7 +54,9 @@ def as_records(document: Any, file: str, key: str = "") -> tuple[list[str], list
     if document == []:
         raise FileRefused("no_records", f"{file} holds an empty list", file=file)
     raise FileRefused(
-        "malformed_document", f"{file} is no table: give a list of objects, or a list of lists with a header", file=file,
+        "malformed_document",
+        f"{file} is no table: give a list of objects, or a list of lists with a header",
+        file=file,
         value=type(document).__name__,
     )
 
@@ -57,4 +67,8 @@ def json_text(value: Any) -> str:
         return ""
     if isinstance(value, bool):
         return "true" if value else "false"
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    return (
+        value
+        if isinstance(value, str)
+        else json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    )

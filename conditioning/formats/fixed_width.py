@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from conditioning.batches import Broken
+from conditioning.delimited import raw_text
 from conditioning.dialect import FixedWidth, ReadContext, Row, Rows
 from conditioning.raw_input import Stream
 from conditioning.record_blocks import record_blocks, record_spans
-from conditioning.delimited import raw_text
 
 
 def read_fixed_width(stream: Stream, context: ReadContext, dialect: FixedWidth) -> Rows:
@@ -20,13 +20,22 @@ def read_fixed_width(stream: Stream, context: ReadContext, dialect: FixedWidth) 
             number += 1
             record = block.data[start:end]
             if len(record) > 1 << 16:
-                yield Broken(number, "record_too_long", "", f"{len(record)} bytes", "a line of the declared width", raw_text(record))
+                yield Broken(
+                    number,
+                    "record_too_long",
+                    "",
+                    f"{len(record)} bytes",
+                    "a line of the declared width",
+                    raw_text(record),
+                )
                 continue
             try:
                 text = record.decode(encoding)
             except UnicodeDecodeError:
                 text = record.decode("cp1252", "replace")
             if len(text) < shortest:
-                yield Broken(number, "too_few_cells", "", f"{len(text)} characters", f"at least {shortest} characters", text)
+                yield Broken(
+                    number, "too_few_cells", "", f"{len(text)} characters", f"at least {shortest} characters", text
+                )
                 continue
-            yield Row(number, [text[first - 1:last].strip() for _, first, last in dialect.columns], text)
+            yield Row(number, [text[first - 1 : last].strip() for _, first, last in dialect.columns], text)

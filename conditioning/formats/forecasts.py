@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -21,12 +21,20 @@ from domain.errors import BadRequest
 COLUMNS = ("zip", "issued_on", "date", "tmax_c", "tmin_c", "precip_mm", "snow_mm", "wind_ms")
 _OURS = {"tmax_c": "celsius", "tmin_c": "celsius", "precip_mm": "mm", "snow_mm": "mm", "wind_ms": "m_s"}
 _DAILY = {
-    "temperature_2m_max": "tmax_c", "temperature_2m_min": "tmin_c", "precipitation_sum": "precip_mm", "snowfall_sum": "snow_mm",
+    "temperature_2m_max": "tmax_c",
+    "temperature_2m_min": "tmin_c",
+    "precipitation_sum": "precip_mm",
+    "snowfall_sum": "snow_mm",
     "wind_speed_10m_max": "wind_ms",
 }
-_LAYERS = {  # layer -> (our column, how the values of a day become one)
-    "maxTemperature": ("tmax_c", max), "minTemperature": ("tmin_c", min), "quantitativePrecipitation": ("precip_mm", sum),
-    "snowfallAmount": ("snow_mm", sum), "windSpeed": ("wind_ms", max),
+_LAYERS: dict[
+    str, tuple[str, Callable[[list[Decimal]], Decimal | int]]
+] = {  # layer -> (our column, how the values of a day become one)
+    "maxTemperature": ("tmax_c", max),
+    "minTemperature": ("tmin_c", min),
+    "quantitativePrecipitation": ("precip_mm", sum),
+    "snowfallAmount": ("snow_mm", sum),
+    "windSpeed": ("wind_ms", max),
 }
 _INTERVAL = re.compile(r"(?P<start>[^/]+)/P(?:(?P<days>\d+)D)?(?:T(?:(?P<hours>\d+)H)?(?:(?P<minutes>\d+)M)?)?")
 _NUMBER = re.compile(r"-?\d+(\.\d+)?([eE][+-]?\d{1,2})?")
@@ -48,16 +56,27 @@ def read_open_meteo(stream: Stream, context: ReadContext) -> Rows:
         issued = str(answer.get("issued_at", ""))[:10]
         for index, day in enumerate(days):
             number += 1
-            raw = {"zip": answer.get("zip"), "issued_at": answer.get("issued_at"), **{name: values[index] for name, values in daily.items()}}
+            raw = {
+                "zip": answer.get("zip"),
+                "issued_at": answer.get("issued_at"),
+                **{name: values[index] for name, values in daily.items()},
+            }
             text = json.dumps(raw, ensure_ascii=False)
-            cells = {column: _converted(daily[name][index], str(units.get(name, "")), column, context.file, at)
-                     for name, column in _DAILY.items() if name in daily}
+            cells = {
+                column: _converted(daily[name][index], str(units.get(name, "")), column, context.file, at)
+                for name, column in _DAILY.items()
+                if name in daily
+            }
             date = _from_unix(json_text(day)) if units.get("time") == "unixtime" else json_text(day)
-            yield Row(number, (json_text(answer.get("zip")), issued, date, *(cells.get(column, "") for column in COLUMNS[3:])), text)
+            yield Row(
+                number,
+                (json_text(answer.get("zip")), issued, date, *(cells.get(column, "") for column in COLUMNS[3:])),
+                text,
+            )
 
 
 def _from_unix(text: str) -> str:
-    return (datetime(1970, 1, 1) + timedelta(seconds=int(text))).date().isoformat() if text.isdigit() else text  # noqa: DTZ001
+    return (datetime(1970, 1, 1) + timedelta(seconds=int(text))).date().isoformat() if text.isdigit() else text
 
 
 def _converted(value: Any, unit: str, column: str, file: str, at: int) -> str:
@@ -67,8 +86,15 @@ def _converted(value: Any, unit: str, column: str, file: str, at: int) -> str:
     try:
         change = conversion(unit, _OURS[column])
     except BadRequest as error:
-        raise FileRefused("malformed_document", f"{file}, answer {at}: {error.message}", file=file, row=at, field=column, value=unit,
-                          remedy=error.fields.get("remedy", "")) from error
+        raise FileRefused(
+            "malformed_document",
+            f"{file}, answer {at}: {error.message}",
+            file=file,
+            row=at,
+            field=column,
+            value=unit,
+            remedy=error.fields.get("remedy", ""),
+        ) from error
     if not unit:
         raise _malformed(file, at, column, "a declared unit")
     amount = Decimal(text)
@@ -91,8 +117,14 @@ def read_nws(stream: Stream, context: ReadContext) -> Rows:
                 days.setdefault(day, {}).setdefault(column, []).append(value)
         for day, found in sorted(days.items()):
             number += 1
-            cells = {column: plain_decimal(Decimal(join(found[column]))) for column, join in _LAYERS.values() if column in found}
-            raw = json.dumps({"zip": properties.get("zip"), "date": day, "updateTime": properties["updateTime"], **cells})
+            cells = {
+                column: plain_decimal(Decimal(join(found[column])))
+                for column, join in _LAYERS.values()
+                if column in found
+            }
+            raw = json.dumps(
+                {"zip": properties.get("zip"), "date": day, "updateTime": properties["updateTime"], **cells}
+            )
             place, issued = json_text(properties.get("zip")), str(properties["updateTime"])[:10]
             if not any(cells.values()):
                 yield Broken(number, "missing_value", "", "", "a value", raw)
@@ -117,5 +149,11 @@ def _intervals(layer: Any, name: str, column: str, file: str, at: int) -> Iterat
 
 
 def _malformed(file: str, at: int, name: str, expected: str) -> FileRefused:
-    return FileRefused("malformed_document", f"{file}, answer {at}: {name} is not {expected}", file=file, row=at, field=name,
-                       remedy=f"deliver {expected}")
+    return FileRefused(
+        "malformed_document",
+        f"{file}, answer {at}: {name} is not {expected}",
+        file=file,
+        row=at,
+        field=name,
+        remedy=f"deliver {expected}",
+    )

@@ -86,13 +86,21 @@ def _pivot(values: Iterator[_Value | Broken], context: ReadContext) -> Rows:
             continue
         day = days.setdefault((place, value.day), _Day(value.number, value.raw))
         if value.element in day.values:
-            yield Broken(value.number, "fields_disagree", value.element, value.value,
-                         f"one {value.element} a station and day (there is {day.values[value.element]})", value.raw)
+            yield Broken(
+                value.number,
+                "fields_disagree",
+                value.element,
+                value.value,
+                f"one {value.element} a station and day (there is {day.values[value.element]})",
+                value.raw,
+            )
             continue
         day.values[value.element] = "0" if value.measurement == "T" else value.value
         day.weight += 1
     for (place, date), day in sorted(days.items()):
-        yield Row(day.number, (place, date, *(day.values.get(element, "") for element in ELEMENTS)), day.raw, day.weight)
+        yield Row(
+            day.number, (place, date, *(day.values.get(element, "") for element in ELEMENTS)), day.raw, day.weight
+        )
 
 
 def _fault(value: _Value, first: str, last: str) -> tuple[str, str, str, str]:
@@ -127,7 +135,8 @@ def _by_year_values(stream: Stream, context: ReadContext) -> Iterator[_Value | B
             code = "too_few_cells" if len(cells) < 8 else "too_many_cells"
             yield Broken(number, code, "", str(len(cells)), "8 cells", text)
         else:
-            yield _Value(number, *cells[:6], text)
+            station, day, element, value, measurement, quality, *_ = cells
+            yield _Value(number, station, day, element, value, measurement, quality, text)
 
 
 def _dly_values(stream: Stream, context: ReadContext) -> Iterator[_Value | Broken]:
@@ -137,7 +146,7 @@ def _dly_values(stream: Stream, context: ReadContext) -> Iterator[_Value | Broke
             continue
         for day in range(_DLY_DAYS):
             start = _DLY_FIRST + day * _DLY_WIDTH
-            cell = text[start:start + _DLY_WIDTH].ljust(_DLY_WIDTH)
+            cell = text[start : start + _DLY_WIDTH].ljust(_DLY_WIDTH)
             value = cell[:5].strip()
             if value in ("-9999", ""):
                 continue

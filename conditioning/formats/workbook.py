@@ -27,10 +27,12 @@ def open_workbook(data: bytes, file: str, limits: Limits) -> Any:
         expanded = sum(part.file_size for part in parts)
         check_bomb(file, len(data), expanded, limits)
         if expanded > limits.workbook_bytes:
-            raise FileRefused("decompression_bomb", f"{file}: the workbook expands to {expanded} bytes", file=file, value=expanded)
+            raise FileRefused(
+                "decompression_bomb", f"{file}: the workbook expands to {expanded} bytes", file=file, value=expanded
+            )
     try:
         return CalamineWorkbook.from_filelike(io.BytesIO(data))
-    except BaseException as error:  # noqa: BLE001 - the Rust reader may panic on damaged files
+    except BaseException as error:
         if isinstance(error, KeyboardInterrupt | SystemExit | MemoryError):
             raise
         code = "encrypted_file" if "assword" in str(error) else "corrupt_file"
@@ -44,7 +46,9 @@ def read_workbook(
     names: list[str] = list(workbook.sheet_names)
     headers: dict[str, list[list[str]]] = {}
     for dialect, column_map in dialects:
-        wanted = [name for name in names if name.strip().casefold() == dialect.sheet.casefold()] if dialect.sheet else names
+        wanted = (
+            [name for name in names if name.strip().casefold() == dialect.sheet.casefold()] if dialect.sheet else names
+        )
         fitting = []
         for name in wanted:
             headers.setdefault(name, [list(map(cell_text, cells)) for cells in _sheet_rows(workbook, name, file)[:12]])
@@ -58,10 +62,16 @@ def read_workbook(
             return dialect, plan, _rows(_sheet_rows(workbook, name, file), plan), name
     sheets = [dialect.sheet for dialect, _ in dialects if dialect.sheet]
     if sheets and not any(name.strip().casefold() == sheet.casefold() for name in names for sheet in sheets):
-        raise FileRefused("wrong_sheet", f"{file}: no sheet {' or '.join(map(repr, sheets))}; the workbook has {names}", file=file,
-                          field="sheet", value=names, remedy=f"name the sheet {sheets[0]!r}")
-    rows = next((rows for rows in headers.values() if rows), [[]])
-    first = next((cells for cells in rows if any(cells)), [])
+        raise FileRefused(
+            "wrong_sheet",
+            f"{file}: no sheet {' or '.join(map(repr, sheets))}; the workbook has {names}",
+            file=file,
+            field="sheet",
+            value=names,
+            remedy=f"name the sheet {sheets[0]!r}",
+        )
+    above: list[list[str]] = next((rows for rows in headers.values() if rows), [])
+    first: list[str] = next((cells for cells in above if any(cells)), [])
     required = [item.name for item in contract.fields if item.required]
     raise mismatch(file, first, contract.names, required, [])
 
@@ -69,10 +79,12 @@ def read_workbook(
 def _sheet_rows(workbook: Any, name: str, file: str) -> list[list[Any]]:
     try:
         return list(workbook.get_sheet_by_name(name).to_python(skip_empty_area=False))
-    except BaseException as error:  # noqa: BLE001 - the Rust reader may panic on damaged files
+    except BaseException as error:
         if isinstance(error, KeyboardInterrupt | SystemExit | MemoryError):
             raise
-        raise FileRefused("corrupt_file", f"{file}, sheet {name!r} cannot be read ({error})", file=file, field=name) from error
+        raise FileRefused(
+            "corrupt_file", f"{file}, sheet {name!r} cannot be read ({error})", file=file, field=name
+        ) from error
 
 
 def _without_empty_tail(cells: list[str]) -> list[str]:
@@ -83,12 +95,12 @@ def _without_empty_tail(cells: list[str]) -> list[str]:
 
 def _rows(rows: list[list[Any]], plan: Layout) -> Iterator[Row]:
     number = 0
-    for cells in rows[plan.skipped_rows:]:
+    for cells in rows[plan.skipped_rows :]:
         texts = [cell_text(cell) for cell in cells]
         if not any(texts):
             continue
         number += 1
-        tail = _without_empty_tail(texts[plan.width:])
+        tail = _without_empty_tail(texts[plan.width :])
         texts = (texts + [""] * plan.width)[: plan.width] + tail
         yield Row(number, texts, " | ".join(texts))
 

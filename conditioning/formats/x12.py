@@ -6,7 +6,7 @@ pyx12 reads the segments and checks the envelope (ISA, GS, ST counts and control
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -50,7 +50,7 @@ def _read(stream: Stream, context: ReadContext, direction: str, activity: str) -
     import pyx12.x12file
 
     text = read_document(stream, context.file, context.limits.document_bytes).decode("latin-1")
-    text = text[text.index("ISA"):]
+    text = text[text.index("ISA") :]
     if text[_VERSION_AT] not in _KNOWN_VERSIONS:  # older retail versions have the same envelope
         text = text[:84] + "00401" + text[89:]
     counter = iter(range(1, 1 << 62))
@@ -64,25 +64,39 @@ def _read(stream: Stream, context: ReadContext, direction: str, activity: str) -
                 raise _envelope(context.file, errors)
         reader.cleanup()
         errors = reader.pop_errors()
-        if errors or document.kind or not text.rstrip().rsplit(reader.get_term()[0] or "~", 2)[-2].strip().startswith("IEA"):
-            raise _envelope(context.file, errors or [("isa", "023", "the interchange ends without its trailer", None, None)])
+        if (
+            errors
+            or document.kind
+            or not text.rstrip().rsplit(reader.get_term()[0] or "~", 2)[-2].strip().startswith("IEA")
+        ):
+            raise _envelope(
+                context.file, errors or [("isa", "023", "the interchange ends without its trailer", None, None)]
+            )
     except pyx12.errors.X12Error as error:
-        raise FileRefused("malformed_envelope", f"{context.file} is no X12 interchange: {error}", file=context.file) from error
+        raise FileRefused(
+            "malformed_envelope", f"{context.file} is no X12 interchange: {error}", file=context.file
+        ) from error
 
 
 def _envelope(file: str, errors: list[Any]) -> FileRefused:
     level, code, message = errors[0][:3]
-    return FileRefused("malformed_envelope", f"{file}: {level.upper()} envelope error {code}: {message}", file=file, field=level.upper(),
-                       value=code, remedy="have the interchange sent again")
+    return FileRefused(
+        "malformed_envelope",
+        f"{file}: {level.upper()} envelope error {code}: {message}",
+        file=file,
+        field=level.upper(),
+        value=code,
+        remedy="have the interchange sent again",
+    )
 
 
 def _segment(
     segment: Any, document: _Document, direction: str, activity: str, counter: Iterator[int]
-) -> Iterator[Row | Broken]:
+) -> Generator[Row | Broken, None, _Document]:
     name = segment.get_seg_id()
 
     def element(position: int) -> str:
-        return segment.get_value(f"{name}{position:02d}") or ""
+        return str(segment.get_value(f"{name}{position:02d}") or "")
 
     if name == "ST":
         return _Document(kind=element(1))
@@ -104,12 +118,26 @@ def _segment(
 
 def _line_894(name: str, element: Any, segment: Any, document: _Document, counter: Iterator[int]) -> None:
     if name == "G82":
-        document.direction, document.number, document.store, document.date = element(1), element(2), element(4), _century(element(7))
+        document.direction, document.number, document.store, document.date = (
+            element(1),
+            element(2),
+            element(4),
+            _century(element(7)),
+        )
     elif name == "G83":
         quantity = element(2)
-        item = next((element(at + 1) for at in (5, 13) if element(at) in ("VN", "UP", "UK", "EN", "UI", "UA") and element(at + 1)), "")
+        item = next(
+            (
+                element(at + 1)
+                for at in (5, 13)
+                if element(at) in ("VN", "UP", "UK", "EN", "UI", "UA") and element(at + 1)
+            ),
+            "",
+        )
         item = item or (element(4) if element(4) else "")
-        document.lines.append(Row(next(counter), (document.number, document.store, item, document.date, quantity), segment.format()))
+        document.lines.append(
+            Row(next(counter), (document.number, document.store, item, document.date, quantity), segment.format())
+        )
         document.quantity += _number(quantity)
     elif name == "G84":
         declared = _number(element(1))
@@ -117,7 +145,9 @@ def _line_894(name: str, element: Any, segment: Any, document: _Document, counte
             document.fault = f"G84 total quantity {declared}, lines sum to {document.quantity}"
 
 
-def _line_852(name: str, element: Any, segment: Any, document: _Document, activity: str, counter: Iterator[int]) -> None:
+def _line_852(
+    name: str, element: Any, segment: Any, document: _Document, activity: str, counter: Iterator[int]
+) -> None:
     if name == "XQ":
         document.date = element(3) or element(2)
     elif name == "N9":
@@ -125,7 +155,9 @@ def _line_852(name: str, element: Any, segment: Any, document: _Document, activi
     elif name == "N1" and element(1) in ("ST", "SN", "BY"):
         document.store = element(4)
     elif name == "LIN":
-        document.item = next((element(at + 1) for at in range(2, 30, 2) if element(at) in ("UP", "UK", "EN", "VN", "UI", "UA")), "")
+        document.item = next(
+            (element(at + 1) for at in range(2, 30, 2) if element(at) in ("UP", "UK", "EN", "VN", "UI", "UA")), ""
+        )
         document.direction = ""
     elif name == "ZA":
         document.direction = element(1)
@@ -138,7 +170,9 @@ def _line_852(name: str, element: Any, segment: Any, document: _Document, activi
 
 
 def _activity(document: _Document, store: str, quantity: str, segment: Any, counter: Iterator[int]) -> Row:
-    return Row(next(counter), (document.number, store, document.item, _century(document.date), quantity), segment.format())
+    return Row(
+        next(counter), (document.number, store, document.item, _century(document.date), quantity), segment.format()
+    )
 
 
 def _century(text: str) -> str:

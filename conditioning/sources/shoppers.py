@@ -6,7 +6,7 @@ from conditioning.formats import acs
 SOURCE = SourceSpec(
     name="shoppers",
     dialects=(
-        Document("acs", "json", acs.COLUMNS, acs.read_acs, fits=r'^\s*\[\s*\['),
+        Document("acs", "json", acs.COLUMNS, acs.read_acs, fits=r"^\s*\[\s*\["),
         Delimited("comma"),
         Sheet("workbook"),
     ),

@@ -6,7 +6,13 @@ from conditioning.formats import forecasts
 SOURCE = SourceSpec(
     name="weather_forecast",
     dialects=(
-        Document("nws_gridpoints", "json", forecasts.COLUMNS, forecasts.read_nws, fits=r'"(FeatureCollection|updateTime|validTimes)"'),
+        Document(
+            "nws_gridpoints",
+            "json",
+            forecasts.COLUMNS,
+            forecasts.read_nws,
+            fits=r'"(FeatureCollection|updateTime|validTimes)"',
+        ),
         Document("open_meteo", "json", forecasts.COLUMNS, forecasts.read_open_meteo, fits=r'"daily(_units)?"'),
     ),
 )

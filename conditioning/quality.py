@@ -1,0 +1,134 @@
+"""Quality of a source, week by week, and its freshness: read from the outcome documents."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+from conditioning.registry import find_source, source_names
+from domain.errors import BadRequest, BlobNotFound
+from domain.lake_paths import CONDITIONED, LANDING, LandingFile
+from domain.sales_weeks import SalesWeek, weeks_between
+
+if TYPE_CHECKING:
+    from conditioning.service import ConditioningServices
+
+_READ_AHEAD = 8
+
+
+def sources_overview(services: ConditioningServices) -> list[dict[str, Any]]:
+    """Return what is known of every source: contract, owner, origin, cadence, how fresh it is."""
+    found = []
+    for name in source_names():
+        source = find_source(name)
+        business = services.scenario.source(name)
+        weeks = _current_weeks(services, name)
+        found.append(
+            {
+                "source": name,
+                "title": source.contract.name.replace("_", " "),
+                "contract_version": source.contract.version,
+                "rules_version": source.rules_version,
+                "dialects": [dialect.name for dialect in source.spec.dialects],
+                "columns": source.contract.names,
+                "cadence": business.cadence if business else "",
+                "required": bool(business and business.required),
+                "owner": business.owner if business else "",
+                "origin": business.origin if business else "",
+                "max_age_weeks": business.max_age_weeks if business else None,
+                "weeks": len(weeks),
+                "latest_week": str(weeks[-1]) if weeks else "",
+            }
+        )
+    return found
+
+
+def _current_weeks(services: ConditioningServices, source: str) -> list[SalesWeek]:
+    return sorted(
+        SalesWeek.parse(info.path.split("/")[1])
+        for info in services.lake.list(CONDITIONED, f"{source}/")
+        if info.path.endswith("/current.json")
+    )
+
+
+def quality_of(services: ConditioningServices, source: str) -> list[dict[str, Any]]:
+    """Return one summary per week of the source, oldest first; weeks with a gap in between are named `missing`.
+
+    A week's summary is of its current version, or of its newest outcome where nothing could be published.
+    """
+    find_source(source)
+    lake = services.lake
+    current: dict[str, str] = {}
+    outcomes: dict[str, list[tuple[Any, str]]] = {}
+    for info in lake.list(CONDITIONED, f"{source}/"):
+        week = info.path.split("/")[1]
+        if info.path.endswith("/current.json"):
+            current[week] = info.metadata.get("data_version", "")
+        elif info.path.endswith(".manifest.json"):
+            outcomes.setdefault(week, []).append((info.last_modified, info.path))
+    chosen = {
+        week: f"{source}/{week}/{current[week]}.manifest.json" if current.get(week) else max(found)[1]
+        for week, found in outcomes.items()
+    }
+    with ThreadPoolExecutor(_READ_AHEAD) as pool:
+        documents = list(pool.map(lambda path: _document(services, path), chosen.values()))
+    summaries = {
+        week: _summary(document, week in current, len(outcomes[week]))
+        for week, document in zip(chosen, documents, strict=True)
+        if document is not None
+    }
+    business = services.scenario.source(source)
+    if summaries and business is not None and not business.is_snapshot:
+        weeks = [SalesWeek.parse(week) for week in summaries]
+        for gap in weeks_between(min(weeks), max(weeks)):
+            summaries.setdefault(
+                str(gap), {"source": source, "sales_week": str(gap), "status": "missing", "is_current": False}
+            )
+    return [summaries[week] for week in sorted(summaries)]
+
+
+def _document(services: ConditioningServices, path: str) -> dict[str, Any] | None:
+    try:
+        return dict(services.lake.read_json(CONDITIONED, path)[0])
+    except BlobNotFound:
+        return None
+
+
+def _summary(document: dict[str, Any], is_current: bool, versions: int) -> dict[str, Any]:
+    data = document["outputs"]["data"] or {}
+    return {
+        "source": document["source"],
+        "sales_week": document["sales_week"],
+        "status": document["status"],
+        "is_current": is_current,
+        "data_version": document["data_version"],
+        "versions": versions,
+        "contract_version": document["contract_version"],
+        "source_file": document["input"]["path"],
+        "arrived_at": document["input"]["arrived_at"],
+        "days_after_week": document["quality"]["freshness"].get("days_after_week"),
+        "conditioned_at": document["ended_at"],
+        "seconds": document["seconds"],
+        "rows": data.get("rows", 0),
+        "bytes": document["input"]["bytes"],
+        **{
+            name: document["counts"][name]
+            for name in ("records_read", "conditioned", "quarantined", "duplicates", "by_reason")
+        },
+        "quarantined_share": document["quality"]["quarantined_share"],
+        "columns": document["quality"]["columns"],
+        "warnings": document["warnings"],
+        "error": document.get("error", {}).get("message", ""),
+        "correlation_id": document["correlation_id"],
+    }
+
+
+def misplaced_files(services: ConditioningServices, source: str) -> list[str]:
+    """Return files below the source's landing folder that lie where no week is."""
+    wrong = []
+    for info in services.lake.list(LANDING, f"{source}/"):
+        try:
+            LandingFile.parse(info.path)
+        except BadRequest:
+            wrong.append(info.path)
+    return wrong
