@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -71,6 +72,10 @@ class Place:
         """The finding's place."""
         return f"{self.pipeline.name}/{self.activity.name}"
 
+    def earlier(self, name: str) -> Activity | None:
+        """An activity that surely ended before this one, by name in any case."""
+        return next((a for known, a in self.before.items() if known.lower() == name.lower()), None)
+
     def expressions(self) -> Iterator[str]:
         """Every expression of the activity itself, without those of its inner activities."""
         return expressions_of(own_definition(self.activity))
@@ -83,7 +88,7 @@ def check_factory(
 
     `base` is the address of that app as the pipelines write it; by default the factory's function linked services.
     """
-    found: set[Finding] = set()
+    found = {Finding(name, reason) for name, reason in factory.unreadable.items()}
     places = [place for pipeline in factory.pipelines.values() for place in _places(pipeline)]
     for place in places:
         found |= {Finding(place.where, text) for text in _check_activity(factory, place)}
@@ -149,7 +154,7 @@ def _check_activity(factory: Factory, place: Place) -> Iterator[str]:
     yield from _check_references(factory, definition)
     if activity.type in ("SetVariable", "AppendVariable") and activity.properties.get("setSystemVariable") is not True:
         name = str(activity.properties.get("variableName"))
-        if name not in place.pipeline.variables:
+        if not _declared(name, place.pipeline.variables):
             yield f"variable {name!r} is not declared"
     for text in expressions_of(definition):
         yield from _check_expression(factory, place, text)
@@ -179,15 +184,16 @@ def _check_references(factory: Factory, value: Any) -> Iterator[str]:
 
 def _check_given(given: Mapping[str, Any], declared: Mapping[str, ParameterSpec], target: str) -> Iterator[str]:
     for name, value in given.items():
-        if name not in declared:
+        known = next((k for k in declared if k.lower() == name.lower()), None)
+        if known is None:
             yield f"{target} has no parameter {name!r}"
         elif not is_expression(value) and not (isinstance(value, str) and is_dynamic(value)):
             try:
-                coerce(value, declared[name].type, f"parameter {name!r} of {target}")
+                coerce(value, declared[known].type, f"parameter {name!r} of {target}")
             except ParameterError as error:
                 yield str(error)
     for name, spec in declared.items():
-        if spec.required and name not in given:
+        if spec.required and not _declared(name, given):
             yield f"parameter {name!r} of {target} is not given and has no default"
 
 
@@ -208,13 +214,15 @@ def _check_call(factory: Factory, place: Place, node: Node) -> Iterator[str]:
     if name == "pipeline":
         yield from _check_pipeline_read(factory, place, keys)
     elif name == "variables":
-        yield from (f"variable {v!r} is not declared" for v in literals if v not in place.pipeline.variables)
+        unknown = [name for name in literals if not _declared(name, place.pipeline.variables)]
+        yield from (f"variable {name!r} is not declared" for name in unknown)
     elif name == "activity":
         for read in literals:
-            if read not in place.before:
+            earlier = place.earlier(read)
+            if earlier is None:
                 yield f"activity({read!r}) is not an activity that surely ended before this one"
             else:
-                yield from _check_return(factory, place.before[read], keys)
+                yield from _check_return(factory, earlier, keys)
     elif name == "item":
         if not place.in_loop and place.activity.type not in ("Filter", "ForEach"):
             yield "item() outside a ForEach or Filter"
@@ -231,10 +239,15 @@ def _check_pipeline_read(factory: Factory, place: Place, keys: tuple[str | int |
     second = keys[1] if len(keys) > 1 else None
     if first not in _SYSTEM:
         yield f"pipeline().{keys[0] if keys else ''} is not a system variable"
-    elif first == "parameters" and isinstance(second, str) and second not in place.pipeline.parameters:
+    elif first == "parameters" and isinstance(second, str) and not _declared(second, place.pipeline.parameters):
         yield f"parameter {second!r} is not declared"
-    elif first == "globalparameters" and isinstance(second, str) and second not in factory.global_parameters:
+    elif first == "globalparameters" and isinstance(second, str) and not _declared(second, factory.global_parameters):
         yield f"global parameter {second!r} is not declared"
+
+
+def _declared(name: str, names: Iterable[str]) -> bool:
+    """True when a name is declared; the service does not mind its case."""
+    return name.lower() in {known.lower() for known in names}
 
 
 def _check_return(factory: Factory, called: Activity, keys: tuple[str | int | None, ...]) -> Iterator[str]:
@@ -259,7 +272,7 @@ def _check_count(function: str, count: int) -> Iterator[str]:
     try:
         evaluate(f"@{function}({','.join(['null'] * count)})", Bindings())
     except ExpressionError as error:
-        if "was invoked with" in str(error):
+        if re.search(r"was invoked with (no parameters|'\d+' parameter)", str(error)):
             yield str(error).split(" Please see")[0]
 
 

@@ -101,12 +101,14 @@ class Contract:
 
     def _check_reads(self, place: Place, text: str) -> Iterator[str]:
         try:
-            nodes = [node for node in parse(text).walk() if node.kind == "call" and str(node.value) == "activity"]
+            calls = [node for node in parse(text).walk() if node.kind == "call"]
         except ExpressionError:
             return
-        for node in nodes:
+        for node in calls:
+            if str(node.value).lower() != "activity":
+                continue
             keys = node.keys()
-            read = place.before.get(str(node.arguments[0].value)) if node.arguments else None
+            read = place.earlier(str(node.arguments[0].value)) if node.arguments else None
             if read is None or len(keys) < 2 or str(keys[0]).lower() != "output":
                 continue
             call = None if read.type == "WebHook" else self._call(read)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from devhost.adf.runs import Call
 
 STORES: Final = frozenset({"AzureBlobStorage", "AzureBlobFS", "AzureStorage"})
-FORMATS: Final = frozenset({"Json", "DelimitedText", "Binary", "AzureBlob"})
+FORMATS: Final = frozenset({"Json", "DelimitedText", "Binary", "AzureBlob", "AzureBlobFSFile"})
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def read_dataset(call: Call, reference: dict[str, Any]) -> BlobDataset:
     service = str((definition.get("linkedServiceName") or {}).get("referenceName"))
     connection = call.services.storage.connection(factory.linked_service(service), service, bindings)
     location = settings.get("location") or {}
-    if definition.get("type") == "AzureBlob":
+    if definition.get("type") in ("AzureBlob", "AzureBlobFSFile"):
         container, _, folder = str(settings.get("folderPath") or "").partition("/")
         path = BlobPath(connection, container, folder.strip("/"), str(settings.get("fileName") or ""))
         kind = str((settings.get("format") or {}).get("type", "Binary")).removesuffix("Format")

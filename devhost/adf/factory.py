@@ -18,7 +18,6 @@ from devhost.adf.parameters import ParameterSpec, specs
 Json = dict[str, Any]
 T = TypeVar("T")
 _KINDS = {
-    "pipeline": "pipelines",
     "linkedservice": "linked_services",
     "dataset": "datasets",
     "trigger": "triggers",
@@ -103,6 +102,7 @@ class Factory:
     datasets: dict[str, Json] = field(default_factory=dict)
     triggers: dict[str, Json] = field(default_factory=dict)
     global_parameters: dict[str, Any] = field(default_factory=dict)
+    unreadable: dict[str, str] = field(default_factory=dict)  # pipelines that cannot run, with the reason
 
     @classmethod
     def load(cls, path: str | Path) -> Factory:
@@ -113,12 +113,15 @@ class Factory:
         factory = cls(name=root.resolve().name, root=root)
         for file, kind in _files(root):
             factory._add(file, kind, _read(file))
-        if not factory.pipelines:
+        if not factory.pipelines and not factory.unreadable:
             raise FactoryError(f"{root} holds no pipeline: expected {root / 'pipeline'}/NAME.json")
         return factory
 
     def pipeline(self, name: str) -> Pipeline:
         """A pipeline by name (case does not matter). Raises FactoryError listing the names that exist."""
+        for known, reason in self.unreadable.items():
+            if known.lower() == name.lower():
+                raise FactoryError(f"pipeline {known!r} cannot run: {reason}")
         return _find(self.pipelines, name, "pipeline")
 
     def linked_service(self, name: str) -> Json:
@@ -153,18 +156,18 @@ class Factory:
         properties = document.get("properties", document)
         if not isinstance(properties, dict):
             raise FactoryError(f"{file}: properties is not an object")
-        try:
-            if kind == "pipeline":
+        if kind == "pipeline":
+            try:
                 self.pipelines[name] = read_pipeline(name, properties)
-            elif kind in _KINDS:
-                getattr(self, _KINDS[kind])[name] = properties
-            elif kind == "factory":
-                self.name = name
-                self._add_globals(properties.get("globalParameters") or {})
-            elif kind == "globalparameters":
-                self._add_globals(properties)
-        except FactoryError as error:
-            raise FactoryError(f"{file}: {error}") from None
+            except FactoryError as error:
+                self.unreadable[name] = str(error)
+        elif kind in _KINDS:
+            getattr(self, _KINDS[kind])[name] = properties
+        elif kind == "factory":
+            self.name = name
+            self._add_globals(properties.get("globalParameters") or {})
+        elif kind == "globalparameters":
+            self._add_globals(properties)
 
     def _add_globals(self, declared: Json) -> None:
         for name, entry in declared.items():
@@ -186,27 +189,28 @@ def read_pipeline(name: str, properties: Json) -> Pipeline:
 
 def read_activities(definitions: Sequence[Any]) -> tuple[Activity, ...]:
     """Activities of one scope; checks that dependencies name activities of the scope and have no circle."""
-    activities = tuple(_activity(definition) for definition in definitions)
-    names = [activity.name for activity in activities]
-    twice = {name for name in names if names.count(name) > 1}
-    if twice:
-        raise FactoryError(f"activity {sorted(twice)[0]!r} exists twice in one scope")
+    names = {str(d["name"]).lower(): str(d["name"]) for d in definitions if isinstance(d, dict) and d.get("name")}
+    activities = tuple(_activity(definition, names) for definition in definitions)
+    if len(names) < len(activities):
+        raise FactoryError(f"two of the activities {', '.join(a.name for a in activities)} have the same name")
     for activity in activities:
         for needed in activity.depends_on:
-            if needed.activity not in names:
+            if needed.activity not in names.values():
                 raise FactoryError(f"activity {activity.name!r} depends on {needed.activity!r}, which is not beside it")
     _refuse_circles(activities)
     return activities
 
 
-def _activity(definition: Any) -> Activity:
+def _activity(definition: Any, names: Mapping[str, str]) -> Activity:
     if not isinstance(definition, dict) or not definition.get("name") or not definition.get("type"):
         raise FactoryError("an activity without name or type")
     properties = definition.get("typeProperties") or {}
     depends = []
     for entry in definition.get("dependsOn") or []:
         conditions = entry.get("dependencyConditions") or ["Succeeded"]
-        depends.append(Dependency(str(entry.get("activity")), tuple(str(c).capitalize() for c in conditions)))
+        named = str(entry.get("activity"))
+        outcomes = tuple(str(condition).capitalize() for condition in conditions)
+        depends.append(Dependency(names.get(named.lower(), named), outcomes))
     return Activity(
         name=str(definition["name"]),
         type=str(definition["type"]),

@@ -33,7 +33,7 @@ TYPES: Final[Mapping[str, Modelled]] = {
     "AzureFunctionActivity": _type(web.azure_function, "functionName method headers body", "functionTimeout"),
     "Copy": _type(
         blobs.copy,
-        "source sink",
+        "source sink translator",
         "enableStaging parallelCopies dataIntegrationUnits validateDataConsistency logSettings",
     ),
     "Delete": _type(
@@ -74,7 +74,9 @@ def refuse_unmodelled(factory: Factory, name: str, answered: Container[str] = ()
         for activity in pipeline.walk():
             if activity.inactive_as or activity.name in answered or f"{pipeline.name}/{activity.name}" in answered:
                 continue
-            found += [f"{pipeline.name}/{activity.name}: {what}" for what in _faults(factory, activity)]
+            faults = list(_faults(factory, activity))
+            if faults:
+                found.append(f"{pipeline.name}/{activity.name}: {', '.join(faults)}")
             waiting += _called(factory, activity)
     if found:
         raise NotModelled(found)

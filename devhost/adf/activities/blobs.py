@@ -63,6 +63,7 @@ async def copy(call: Call) -> dict[str, Any]:
     """Copies blobs as they are (binary, or the same format), or rows between JSON and delimited text."""
     source, sink = _copy_dataset(call, "inputs"), _copy_dataset(call, "outputs")
     storage = _storage(call)
+    mapped = _mappings(call.property("translator", {}))
     files = await _files(call, source, "source")
     call.input = {"source": str(source.path), "sink": str(sink.path)}
     if not files:
@@ -71,8 +72,8 @@ async def copy(call: Call) -> dict[str, Any]:
     for path in files:
         content = await asyncio.to_thread(storage.read, path)
         target = sink.path if sink.path.file else sink.path.child(path.below(source.path))
-        if source.format != sink.format or source.shape != sink.shape:
-            records = read_rows(content, source)
+        if source.format != sink.format or source.shape != sink.shape or mapped:
+            records = _mapped(read_rows(content, source), mapped)
             rows += len(records)
             content, read = write_rows(records, sink), read + len(content)
         else:
@@ -120,6 +121,9 @@ def unmodelled(factory: Factory, activity: Activity) -> Iterator[str]:
         return
     for role, reference in _references(activity):
         yield from _unmodelled_dataset(factory, reference, role)
+    translator = activity.properties.get("translator") or {}
+    if translator.get("type", "TabularTranslator") != "TabularTranslator" or translator.get("collectionReference"):
+        yield f"translator of type {translator.get('type')}"
     for role, allowed in (("source", _SOURCES), ("sink", _SINKS)):
         settings = activity.properties.get(role)
         if isinstance(settings, dict) and settings.get("type") not in allowed:
@@ -146,10 +150,14 @@ def _references(activity: Activity) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _unmodelled_dataset(factory: Factory, reference: dict[str, Any], role: str) -> Iterator[str]:
-    dataset = factory.dataset(str(reference.get("referenceName")))
+    try:
+        dataset = factory.dataset(str(reference.get("referenceName")))
+        service = factory.linked_service(str((dataset.get("linkedServiceName") or {}).get("referenceName")))
+    except FactoryError as error:
+        yield str(error)
+        return
     if dataset.get("type") not in FORMATS:
         yield f"{role} dataset of type {dataset.get('type')}"
-    service = factory.linked_service(str((dataset.get("linkedServiceName") or {}).get("referenceName")))
     if service.get("type") not in STORES:
         yield f"{role} linked service of type {service.get('type')}"
     compression = (dataset.get("typeProperties") or {}).get("compression")
@@ -166,6 +174,25 @@ def _copy_dataset(call: Call, role: str) -> BlobDataset:
     if len(references) != 1:
         raise FactoryError(f"Copy {call.activity.name!r} needs one of {role}")
     return read_dataset(call, references[0])
+
+
+def _mappings(translator: dict[str, Any]) -> list[tuple[str | int, str]]:
+    """Source column (name, or position from 0) and sink name of each mapped column; empty copies all as they are."""
+    found: list[tuple[str | int, str]] = []
+    for entry in translator.get("mappings") or []:
+        source, sink = entry.get("source") or {}, entry.get("sink") or {}
+        column = source.get("name") or source.get("path", "").strip("$[]'") or int(source.get("ordinal", 1)) - 1
+        found.append((column, str(sink.get("name") or sink.get("path", "").strip("$[]'") or column)))
+    return found
+
+
+def _mapped(rows: list[dict[str, Any]], mapped: list[tuple[str | int, str]]) -> list[dict[str, Any]]:
+    if not mapped:
+        return rows
+    return [
+        {sink: list(row.values())[source] if isinstance(source, int) else row.get(source) for source, sink in mapped}
+        for row in rows
+    ]
 
 
 def _storage(call: Call) -> Storage:
