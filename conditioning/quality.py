@@ -15,17 +15,19 @@ if TYPE_CHECKING:
 
 _READ_AHEAD = 8
 
+_NO_COUNTS = {"records_read": 0, "conditioned": 0, "quarantined": 0, "duplicates": 0, "by_reason": {}}
 
 def sources_overview(services: ConditioningServices) -> list[dict[str, Any]]:
     """Return what is known of every source: contract, owner, origin, cadence, how fresh it is."""
     found = []
-    for name in source_names():
+    weeks_of = {name: _current_weeks(services, name) for name in source_names()}
+    newest = max((weeks[-1] for weeks in weeks_of.values() if weeks), default=None)
+    for name, weeks in weeks_of.items():
         source = find_source(name)
         business = services.scenario.source(name)
-        weeks = _current_weeks(services, name)
         found.append(
             {
-                "source": name,
+                "name": name,
                 "title": source.contract.name.replace("_", " "),
                 "contract_version": source.contract.version,
                 "rules_version": source.rules_version,
@@ -38,9 +40,17 @@ def sources_overview(services: ConditioningServices) -> list[dict[str, Any]]:
                 "max_age_weeks": business.max_age_weeks if business else None,
                 "weeks": len(weeks),
                 "latest_week": str(weeks[-1]) if weeks else "",
+                "state": _state(weeks, newest, business.max_age_weeks if business else None),
             }
         )
     return found
+
+
+def _state(weeks: list[SalesWeek], newest: SalesWeek | None, max_age_weeks: int | None) -> str:
+    """Say how a source stands against the newest week that any source has: fresh, late or absent."""
+    if not weeks or newest is None:
+        return "absent"
+    return "late" if max_age_weeks is not None and newest.weeks_since(weeks[-1]) > max_age_weeks else "fresh"
 
 
 def _current_weeks(services: ConditioningServices, source: str) -> list[SalesWeek]:
@@ -82,7 +92,8 @@ def quality_of(services: ConditioningServices, source: str) -> list[dict[str, An
         weeks = [SalesWeek.parse(week) for week in summaries]
         for gap in weeks_between(min(weeks), max(weeks)):
             summaries.setdefault(
-                str(gap), {"source": source, "sales_week": str(gap), "status": "missing", "is_current": False}
+                str(gap),
+                {"source": source, "sales_week": str(gap), "status": "missing", "is_current": False, **_NO_COUNTS},
             )
     return [summaries[week] for week in sorted(summaries)]
 

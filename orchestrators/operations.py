@@ -14,7 +14,7 @@ from http_api import OPERATOR, READER, answer, caller, json_body, number, proble
 
 blueprint = df.Blueprint()
 
-WAIT_SECONDS = 10
+WAIT_SECONDS = 5
 _OUTCOME = ("run_id", "kind", "sales_week", "status", "message", "started_at", "ended_at", "publish", "completeness",
             "correlation_id")
 _DEAD = {
