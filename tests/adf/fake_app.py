@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 from collections.abc import Callable
@@ -53,8 +54,9 @@ class FakeApp:
                 for name, value in headers.items():
                     self.send_header(name, value)
                 self.send_header("Content-Length", str(len(data.encode())))
-                self.end_headers()
-                self.wfile.write(data.encode())
+                with contextlib.suppress(ConnectionError):  # the caller may have given up
+                    self.end_headers()
+                    self.wfile.write(data.encode())
 
             do_GET = do_POST = do_PUT = do_DELETE = do_PATCH = _serve
 

@@ -32,6 +32,8 @@ class ForecastApp(FakeApp):
         self.slow = slow or {}
         self.started: dict[str, dict[str, Any]] = {}
         self.looked: Counter[str] = Counter()
+        self.conditioned: set[str] = set()  # files, each counted once however often it is asked for
+        self.conditioned_by_sweep: set[str] = set()  # what lies in the landing zone when a whole source is asked for
         self._lock = threading.Lock()
 
     def _route(self, asked: Asked) -> Reply:
@@ -59,6 +61,10 @@ class ForecastApp(FakeApp):
     def _condition(self, source: str, body: dict[str, Any]) -> Reply:
         if source in self.dead:
             return Reply(503, {"title": f"{source} cannot be reached"})
+        with self._lock:
+            named = {body["blob_path"]} if body.get("blob_path") else set()
+            swept = {f"landing/{name}" for name in self.conditioned_by_sweep if name.startswith(f"{source}/")}
+            self.conditioned |= named or swept
         counts = {"records_read": 10, "conditioned": 9, "quarantined": 1, "duplicates": 0}
         return Reply(200, {"source": source, "sales_week": body["sales_week"], "status": "accepted", "counts": counts})
 
