@@ -26,7 +26,7 @@ METADATA_URL = "ARM_CLOUD_METADATA_URL"
 RETRIES = 2  # quick second and third try; whoever called has durable retries for the rest
 BACKOFF_SECONDS = 0.3
 CONNECT_SECONDS = 10
-READ_SECONDS = 60
+READ_SECONDS = 30
 TAG_VALUE_LENGTH = 1000  # limits of the service
 TAG_LIMIT = 50
 
@@ -81,7 +81,7 @@ def _retry_policy() -> Any:
                 return False
             return bool(super().is_retry(settings, response))
 
-    return ShortRetry(retry_total=RETRIES, retry_backoff_factor=BACKOFF_SECONDS, retry_backoff_max=2)
+    return ShortRetry(retry_total=RETRIES, retry_read=1, retry_backoff_factor=BACKOFF_SECONDS, retry_backoff_max=2)
 
 
 def _cloud() -> dict[str, Any]:

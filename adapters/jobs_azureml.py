@@ -54,7 +54,8 @@ class AzureMlJobs:
             return spec.name
         try:
             with azure_errors(f"submitting job {spec.name}", job=spec.name):
-                self.workspace.client.jobs.create_or_update(self._pipeline_job(spec, wanted))
+                # load_job has just validated the file; doing it again costs a third of the submission's CPU.
+                self.workspace.client.jobs.create_or_update(self._pipeline_job(spec, wanted), skip_validation=True)
         except (BadRequest, Conflict) as error:
             if self._adopt(spec, wanted):
                 return spec.name

@@ -248,6 +248,7 @@ def _job_environment(root: Path, max_parallel: int) -> dict[str, str]:
     environment = {key: value for key, value in os.environ.items() if key not in NOT_FOR_JOBS}
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment.get('PATH', os.defpath)}"
     environment["MLFLOW_TRACKING_URI"] = f"sqlite:///{root / 'tracking.sqlite'}"
+    environment["MLFLOW_DISABLE_TELEMETRY"] = "true"  # no call leaves the machine
     threads = str(max(1, (os.cpu_count() or 1) // max_parallel))
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         environment.setdefault(name, threads)

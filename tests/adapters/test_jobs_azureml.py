@@ -185,6 +185,18 @@ def test_identity_and_cloud_metadata_may_fail_too(azure_platform: AzurePlatform)
     assert len(azure_platform.plane.workspace.jobs) == 1
 
 
+def test_a_service_that_hangs_is_given_up_in_time(
+    azure_platform: AzurePlatform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("adapters.azureml_client.READ_SECONDS", 0.5)
+    azure_platform.jobs.submit(job(f"{RUN}-first"))
+    azure_platform.plane.faults.add(Fault("hang", method="PUT", path="/jobs/", times=-1, seconds=3))
+    began = time.monotonic()
+    with pytest.raises(Unavailable):
+        azure_platform.jobs.submit(job())
+    assert time.monotonic() - began < 3
+
+
 def test_the_cloud_is_asked_for_once(azure_platform: AzurePlatform) -> None:
     for number in range(3):
         azure_platform.jobs.submit(job(f"{RUN}-s{number}"))

@@ -24,7 +24,7 @@ KINDS = (
 
 @dataclass
 class Fault:
-    """One rule. `path` is a regular expression that is searched in the path; `times` < 0 means for ever."""
+    """One rule; kinds as above, and "hang": no answer for `seconds`, then the connection closes. `path` is a regular expression that is searched in the path; `times` < 0 means for ever."""
 
     kind: str
     method: str = ""
@@ -32,6 +32,7 @@ class Fault:
     times: int = 1
     status: int = 503
     retry_after: str = "17"
+    seconds: float = 5.0
     used: int = 0
 
     def applies(self, method: str, path: str) -> bool:

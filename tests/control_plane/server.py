@@ -181,6 +181,7 @@ class _Server(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    wbufsize = 65536  # one packet an answer
     server: _Server
 
     def log_message(self, *_: object) -> None:
@@ -193,7 +194,8 @@ class _Handler(BaseHTTPRequestHandler):
         raw = self.rfile.read(length)
         fault = plane.faults.take(self.command, url.path)
         plane.requests.append(Request(self.command, url.path, url.query, fault.kind if fault else "", raw))
-        if fault and fault.kind in ("lost_before", "reset"):
+        if fault and fault.kind in ("lost_before", "reset", "hang"):
+            time.sleep(fault.seconds if fault.kind == "hang" else 0)
             self._hang_up(reset=fault.kind == "reset")
             return
         if fault and fault.kind in ("throttle", "error", "html"):
