@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from conditioning.service import ConditioningServices
 
 _READ_AHEAD = 8
-
 _NO_COUNTS = {"records_read": 0, "conditioned": 0, "quarantined": 0, "duplicates": 0, "by_reason": {}}
+
 
 def sources_overview(services: ConditioningServices) -> list[dict[str, Any]]:
     """Return what is known of every source: contract, owner, origin, cadence, how fresh it is."""

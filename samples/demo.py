@@ -153,7 +153,8 @@ class _Demo:
         def show(event: Event) -> None:
             if event.kind == "activity_ended" and not self.console.is_terminal:
                 seconds = event.duration_seconds or 0.0
-                self.console.print(f"  {' / '.join(event.path) or event.name}: {event.status} in {seconds:.1f} s")
+                where = " / ".join(event.path) or event.name
+                self.console.print(f"  {where}: {event.status} in {seconds:.1f} s", soft_wrap=True, markup=False)
 
         options = Options(
             url=host.url, identity_headers={"x-functions-key": host.key}, data=self.data,
@@ -168,7 +169,9 @@ class _Demo:
             return ""
         document = record.to_json()
         lake.write_json(lake_paths.RUNS, f"adf/{record.run_id}.json", document)
-        self.console.print(f"Data Factory: pl_forecast_weekly {record.status} {record.message}")
+        self.console.print(
+            f"Data Factory: pl_forecast_weekly {record.status} {record.message}", soft_wrap=True, markup=False
+        )
         return f"weekly-{self.week}-a{self._attempt(host)}"
 
     def _over_http(self, host: DemoHost) -> str:
