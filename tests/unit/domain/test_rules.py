@@ -55,7 +55,8 @@ def test_what_is_no_week_is_refused_with_the_remedy(text: object) -> None:
 
 
 def test_weeks_between_has_both_ends() -> None:
-    assert [str(w) for w in weeks_between(SalesWeek(2020, 52), SalesWeek(2021, 1))] == ["2020-W52", "2020-W53", "2021-W01"]
+    found = [str(week) for week in weeks_between(SalesWeek(2020, 52), SalesWeek(2021, 1))]
+    assert found == ["2020-W52", "2020-W53", "2021-W01"]
 
 
 def test_the_scenario_has_56_ensembles_and_28_baselines_and_a_15th_region_is_one_row() -> None:
@@ -125,7 +126,8 @@ def test_every_plan_gates_first_and_validate_publishes_nothing() -> None:
         assert list(steps) == sorted(steps, key=list(Step).index)
         assert (Step.PUBLISH in steps) == (kind in ("weekly", "score", "backfill"))
         assert Step.PUBLISH not in steps or steps.index(Step.SCORING_GATE) < steps.index(Step.PUBLISH)
-    assert is_repeated("score", Step.PUBLISH) and not is_repeated("score", Step.TRAIN) and not is_repeated("", Step.SCORE)
+    assert is_repeated("score", Step.PUBLISH)
+    assert not is_repeated("score", Step.TRAIN) and not is_repeated("", Step.SCORE)
 
 
 @given(st.floats(0.1, 60), st.floats(60, 600), st.floats(0, 1000), st.booleans(), st.floats(0, 100))
