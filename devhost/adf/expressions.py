@@ -207,6 +207,9 @@ def _activities_named(rewritten: str) -> frozenset[str] | None:
 def _message(error: Exception, text: str) -> str:
     first = str(error).split("\n   at ")[0].split("\n ---> ")[0].strip()
     first = re.sub(r"pipeline\(\)\.__(\w+)", r"\1()", first)
+    absent = re.search(r"because property '__(\w+)' doesn't exist", first)
+    if absent:
+        first = f"{absent.group(1)}() is not known here: hand its values over as parameters"
     missing = re.search(r"template action '(.+?)' is not defined at current scope", first)
     if missing:
         first = (
