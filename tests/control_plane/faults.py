@@ -24,7 +24,10 @@ KINDS = (
 
 @dataclass
 class Fault:
-    """One rule; kinds as above, and "hang": no answer for `seconds`, then the connection closes. `path` is a regular expression that is searched in the path; `times` < 0 means for ever."""
+    """One rule. Kinds as above, and "hang": no answer for `seconds`, then the connection closes.
+
+    `path` is a regular expression that is searched in the path; `times` < 0 means for ever.
+    """
 
     kind: str
     method: str = ""
