@@ -13,7 +13,7 @@ from devhost.adf.errors import ExpressionError, FactoryError, ParameterError
 from devhost.adf.expressions import Bindings, Node, evaluate, is_dynamic, parse
 from devhost.adf.factory import Activity, Factory, Pipeline
 from devhost.adf.parameters import ParameterSpec, coerce, specs
-from devhost.adf.scope import ancestors, is_expression
+from devhost.adf.scope import ancestors, expressions_in, is_expression
 from devhost.adf.triggers.starting import pipelines_of
 
 FUNCTIONS: Final = frozenset(
@@ -78,7 +78,7 @@ class Place:
 
     def expressions(self) -> Iterator[str]:
         """Every expression of the activity itself, without those of its inner activities."""
-        return expressions_of(own_definition(self.activity))
+        return expressions_in(own_definition(self.activity))
 
 
 def check_factory(
@@ -102,20 +102,6 @@ def check_factory(
         for place in places:
             found |= {Finding(place.where, text) for text in contract.check(place)}
     return sorted(found)
-
-
-def expressions_of(value: Any) -> Iterator[str]:
-    """Every text with an expression in a JSON value."""
-    if isinstance(value, str):
-        if is_dynamic(value):
-            yield value
-    elif isinstance(value, list):
-        for part in value:
-            yield from expressions_of(part)
-    elif isinstance(value, dict):
-        inner = [value.get("value", value.get("content"))] if is_expression(value) else list(value.values())
-        for part in inner:
-            yield from expressions_of(part)
 
 
 def own_definition(activity: Activity) -> dict[str, Any]:
@@ -156,7 +142,7 @@ def _check_activity(factory: Factory, place: Place) -> Iterator[str]:
         name = str(activity.properties.get("variableName"))
         if not _declared(name, place.pipeline.variables):
             yield f"variable {name!r} is not declared"
-    for text in expressions_of(definition):
+    for text in expressions_in(definition):
         yield from _check_expression(factory, place, text)
 
 
@@ -284,7 +270,7 @@ def _check_trigger(factory: Factory, definition: Mapping[str, Any]) -> Iterator[
             yield str(error)
             continue
         yield from _check_given(given, pipeline.parameters, f"pipeline {name!r}")
-        for text in expressions_of(dict(given)):
+        for text in expressions_in(dict(given)):
             try:
                 calls = [node for node in parse(text).walk() if node.kind == "call"]
             except ExpressionError as error:

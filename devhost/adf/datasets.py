@@ -12,7 +12,7 @@ from devhost.adf.parameters import bind, specs
 from devhost.adf.scope import resolve
 
 if TYPE_CHECKING:
-    from devhost.adf.runs import Call
+    from devhost.adf.calls import Call
 
 STORES: Final = frozenset({"AzureBlobStorage", "AzureBlobFS", "AzureStorage"})
 FORMATS: Final = frozenset({"Json", "DelimitedText", "Binary", "AzureBlob", "AzureBlobFSFile"})

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from devhost.adf.activities import blobs, control, web
+from devhost.adf.calls import Handler
 from devhost.adf.errors import NotModelled
 from devhost.adf.expressions import is_dynamic
 from devhost.adf.factory import Activity, Factory, Pipeline
-from devhost.adf.runs import Handler
 from devhost.adf.scope import is_expression
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from devhost.adf.blob_storage import Storage
 from devhost.adf.callbacks import CallbackListener
+from devhost.adf.calls import Invocation, Services
 from devhost.adf.clock import Clock
 from devhost.adf.errors import (
     ActivityFailure,
@@ -29,7 +30,7 @@ from devhost.adf.factory import Factory
 from devhost.adf.http import HttpCaller, host
 from devhost.adf.modelled import HANDLERS, refuse_unmodelled
 from devhost.adf.records import Event, PipelineRun, RunStore, Watcher
-from devhost.adf.runs import Invocation, Services, execute
+from devhost.adf.runs import execute
 
 __all__ = [
     "ActivityFailure",

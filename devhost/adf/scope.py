@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from devhost.adf.expressions import MISSING, Bindings, evaluate
+from devhost.adf.expressions import MISSING, Bindings, evaluate, is_dynamic
 from devhost.adf.factory import Activity
 
 Result = dict[str, Any]
@@ -123,3 +123,17 @@ def is_expression(value: Any) -> bool:
         and str(value.get("type", "")).lower() == "expression"
         and ("value" in value or "content" in value)
     )
+
+
+def expressions_in(value: Any) -> Iterator[str]:
+    """Every text with an expression in a JSON value."""
+    if isinstance(value, str):
+        if is_dynamic(value):
+            yield value
+    elif isinstance(value, list):
+        for part in value:
+            yield from expressions_in(part)
+    elif isinstance(value, dict):
+        inner = [value.get("value", value.get("content"))] if is_expression(value) else list(value.values())
+        for part in inner:
+            yield from expressions_in(part)

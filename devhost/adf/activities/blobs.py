@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from devhost.adf.blob_storage import BlobPath, Storage, read_rows, write_rows
+from devhost.adf.calls import Call
 from devhost.adf.datasets import FORMATS, STORES, BlobDataset, read_dataset
 from devhost.adf.errors import ActivityFailure, FactoryError
 from devhost.adf.factory import Activity, Factory
-from devhost.adf.runs import Call
 from devhost.adf.spans import span_seconds
 
 LOOKUP_ROWS: Final = 5000

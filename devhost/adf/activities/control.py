@@ -6,12 +6,13 @@ import asyncio
 import json
 from typing import Any, Final
 
+from devhost.adf.calls import Call, Invocation
 from devhost.adf.errors import ActivityFailure
 from devhost.adf.factory import Activity
 from devhost.adf.flow import LevelOutcome
 from devhost.adf.parameters import coerce, kind_of
-from devhost.adf.runs import Call, Invocation, execute
-from devhost.adf.scope import Scope, is_expression
+from devhost.adf.runs import execute
+from devhost.adf.scope import Scope, expressions_in, is_expression
 from devhost.adf.spans import span_seconds
 
 MAX_ITEMS: Final = 100_000
@@ -34,11 +35,13 @@ async def switch(call: Call) -> dict[str, Any]:
     """Runs the case whose value equals the text of `on`, else the default."""
     on = call.property("on")
     text = on if isinstance(on, str) else json.dumps(on)
-    label = f"case {text}"
-    named = [name for name, _ in call.activity.children]
     call.input = {"on": on}
-    found = label if label in named else "defaultActivities"
-    await _branch(call, call.activity.block(found), text if found == label else "default")
+    for label, activities in call.activity.children:
+        value = label.removeprefix("case ")
+        if label != value and (value == text or (isinstance(on, bool) and value.lower() == text)):
+            await _branch(call, activities, value)
+            return {}
+    await _branch(call, call.activity.block("defaultActivities"), "default")
     return {}
 
 
@@ -130,7 +133,10 @@ async def set_variable(call: Call) -> dict[str, Any]:
             code="BadRequest",
             retryable=False,
         )
-    value = call.resolve(call.activity.properties.get("value"))
+    given = call.activity.properties.get("value")
+    value = call.resolve(given)
+    if not any(expressions_in(given)):
+        value = coerce(value, call.execution.pipeline.variables[known].type, f"the value of {known!r}")
     call.input = {"variableName": known, "value": value}
     call.scope.variables[known] = _typed(call, known, value)
     return {"name": known, "value": value}

@@ -11,11 +11,11 @@ from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import urljoin
 
+from devhost.adf.calls import Call
 from devhost.adf.errors import ActivityFailure
 from devhost.adf.expressions import Bindings
 from devhost.adf.http import Answer, HttpCaller, Unreachable, basic
 from devhost.adf.parameters import bind, specs
-from devhost.adf.runs import Call
 from devhost.adf.scope import resolve
 from devhost.adf.spans import span_seconds
 
