@@ -1,0 +1,1 @@
+"""The forecasting library: features, models, evaluation; knows nothing of Azure and nothing of the app."""

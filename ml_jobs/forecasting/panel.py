@@ -1,0 +1,272 @@
+"""The panel: every series of the input folder as one row of a weeks matrix, with what is known of it.
+
+Weeks run from the first delivery to the cutoff, then `horizon` more for what is known ahead (events, promotions,
+weather forecasts). Nothing after the cutoff that would only be known later enters: that is decided here, once, so no
+feature can leak. Weeks without a delivery after a series' first one are zeros; earlier weeks are not part of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from domain.assortment import ACTIVE, DISCONTINUED, THIN_HISTORY, ActivityRule
+from domain.errors import BadRequest
+from domain.sales_weeks import SalesWeek
+from domain.segments import velocity_of_products
+from ml_jobs.forecasting import known_ahead
+from ml_jobs.forecasting.tables import (
+    Coded,
+    FloatArray,
+    IntArray,
+    Table,
+    read_optional,
+    week_number,
+    week_of_number,
+)
+
+Matrix = np.ndarray[Any, np.dtype[np.float32]]
+UNKNOWN = ""
+# 20 selling weeks (or half of a shorter history) say enough of a series; 8 weeks without a sale: discontinued.
+ACTIVITY = ActivityRule(min_selling_weeks=20, active_within_weeks=8)
+
+
+@dataclass(frozen=True)
+class Panel:
+    """All series up to a cutoff; arrays share the order of `stores`, `products`, `series` and weeks.
+
+    `units` is series x history weeks, `start` the first week index of each series. `store_of` and `product_of` number
+    the store and product of each series. `labels` holds text attributes by column name: one value a store
+    (region, store_format, ...) or a product (category, velocity, ...). `declared` is which series pairs.csv calls
+    active after the cutoff; None where the folder has no such file and the rule decides.
+    """
+
+    first_week: int
+    weeks: int
+    horizon: int
+    stores: tuple[str, ...]
+    products: tuple[str, ...]
+    store_of: IntArray
+    product_of: IntArray
+    units: Matrix
+    start: IntArray
+    returns: Matrix | None
+    store_labels: dict[str, tuple[str, ...]]
+    product_labels: dict[str, tuple[str, ...]]
+    pack_size: FloatArray
+    shoppers: FloatArray
+    shopper_names: tuple[str, ...]
+    known: known_ahead.KnownAhead
+    declared: np.ndarray[Any, np.dtype[np.bool_]] | None = None
+
+    @property
+    def cutoff(self) -> SalesWeek:
+        """Last week of history."""
+        return week_of_number(self.first_week + self.weeks - 1)
+
+    @property
+    def series(self) -> int:
+        """Number of series."""
+        return len(self.store_of)
+
+    def index_of(self, week: SalesWeek) -> int:
+        """Return the column of a week; the first week after the cutoff is `weeks`."""
+        return week_number(week) - self.first_week
+
+    def week_at(self, index: int) -> SalesWeek:
+        """Return the week of a column."""
+        return week_of_number(self.first_week + index)
+
+    def label(self, column: str) -> list[str]:
+        """Return one text attribute for every series; raise BadRequest if neither stores nor products have it."""
+        if column in self.store_labels:
+            values = self.store_labels[column]
+            return [values[store] for store in self.store_of]
+        if column in self.product_labels:
+            values = self.product_labels[column]
+            return [values[product] for product in self.product_of]
+        raise BadRequest(
+            f"no column {column!r} in stores or products", field="scheme", value=column,
+            remedy=f"use one of {', '.join([*self.store_labels, *self.product_labels])}",
+        )
+
+    def active(self, upto: int | None = None) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        """Return which series are worth a forecast after week index `upto` (default: the whole history).
+
+        Active = enough selling weeks in history and a sale within the last weeks; the rest is explained by
+        `inactive_reason`.
+        """
+        if upto is None and self.declared is not None:
+            return self.declared
+        end = self.weeks if upto is None else upto
+        sold = self.units[:, :end] > 0
+        enough = sold.sum(axis=1) >= ACTIVITY.weeks_needed(end)
+        recent = sold[:, max(0, end - ACTIVITY.active_within_weeks) :].any(axis=1)
+        return np.asarray(enough & recent)
+
+    def inactive_reason(self, series: int) -> str:
+        """Return why a series is not active: `thin_history` or `discontinued`."""
+        recent = (self.units[series, max(0, self.weeks - ACTIVITY.active_within_weeks) :] > 0).any()
+        return THIN_HISTORY if recent else DISCONTINUED
+
+
+def read_panel(folder: Path, cutoff: SalesWeek, horizon: int = 1) -> Panel:
+    """Read an input folder up to `cutoff`; raise BadRequest where it cannot be used, naming file and remedy."""
+    deliveries = read_optional(folder, "deliveries.csv")
+    if deliveries is None:
+        raise BadRequest(f"{folder} has no deliveries.csv", file="deliveries.csv", remedy="name the folder of CSVs")
+    weeks = deliveries.weeks()
+    store_text = deliveries.text(deliveries.need("store_id", "store"))
+    product_text = deliveries.text(deliveries.need("product_id", "product"))
+    units = np.maximum(deliveries.numbers(deliveries.need("units", "quantity")), 0.0)
+    last = week_number(cutoff)
+    seen = weeks <= last
+    if not seen.any():
+        raise BadRequest(
+            f"deliveries.csv has no row up to {cutoff}", file="deliveries.csv", field="cutoff", value=str(cutoff),
+            remedy="name a cutoff that lies in the data",
+        )
+    first = int(weeks[seen].min())
+    count = last - first + 1
+    stores, store_codes = _ranked(store_text, seen)
+    products, product_codes = _ranked(product_text, seen)
+    pair = store_codes[seen] * len(products) + product_codes[seen]
+    pairs, row = np.unique(pair, return_inverse=True)
+    flat = np.bincount(row * count + (weeks[seen] - first), weights=units[seen], minlength=len(pairs) * count)
+    matrix: FloatArray = flat.reshape(len(pairs), count).astype(np.float64)
+    start = np.full(len(pairs), count, dtype=np.int64)
+    np.minimum.at(start, row, weeks[seen] - first)
+    store_of, product_of = pairs // len(products), pairs % len(products)
+    store_totals = np.bincount(store_of, weights=matrix.sum(axis=1), minlength=len(stores)).astype(np.float64)
+    store_labels = _store_labels(folder, stores, store_totals)
+    product_labels, pack_size = _product_labels(folder, products, product_of, matrix, start)
+    shoppers, shopper_names = _shoppers(folder, stores)
+    index = known_ahead.Index(first, count, horizon, stores, products, store_of, product_of, store_labels)
+    return Panel(
+        first_week=first, weeks=count, horizon=horizon, stores=stores, products=products, store_of=store_of,
+        product_of=product_of, units=matrix.astype(np.float32), start=start,
+        returns=_returns(folder, index, pairs, len(products)),
+        store_labels=store_labels, product_labels=product_labels, pack_size=pack_size, shoppers=shoppers,
+        shopper_names=shopper_names, known=known_ahead.read(folder, index), declared=_declared(folder, index, pairs),
+    )
+
+
+def _ranked(text: Coded, seen: np.ndarray[Any, np.dtype[np.bool_]]) -> tuple[tuple[str, ...], IntArray]:
+    """Return the sorted values that occur in seen rows and every row's rank among them (-1: not seen)."""
+    used = np.unique(text.codes[seen])
+    values = tuple(sorted(text.values[code] for code in used))
+    return values, text.remap({value: rank for rank, value in enumerate(values)})
+
+
+def _store_labels(folder: Path, stores: tuple[str, ...], totals: FloatArray) -> dict[str, tuple[str, ...]]:
+    """Return region, format, zip and every other text column of stores; derive what is absent."""
+    labels = _labels(read_optional(folder, "stores.csv"), "store_id", stores)
+    if "format" in labels:
+        labels.setdefault("store_format", labels.pop("format"))
+    labels["region"] = _filled(labels.get("region"), ["r01"] * len(stores))
+    median = float(np.median(totals))
+    labels["store_format"] = _filled(
+        labels.get("store_format"), ["large" if total >= median else "small" for total in totals]
+    )
+    return labels
+
+
+def _product_labels(
+    folder: Path, products: tuple[str, ...], product_of: IntArray, units: FloatArray, start: IntArray
+) -> tuple[dict[str, tuple[str, ...]], FloatArray]:
+    """Return category, department, brand, velocity and other text columns of products, and their pack sizes."""
+    table = read_optional(folder, "products.csv")
+    labels = _labels(table, "product_id", products)
+    for column in ("category", "department", "brand"):
+        labels[column] = _filled(labels.get(column), [UNKNOWN] * len(products))
+    total = np.bincount(product_of, weights=units.sum(axis=1), minlength=len(products))
+    weeks = np.bincount(product_of, weights=units.shape[1] - start, minlength=len(products))
+    speed = velocity_of_products(
+        {product: float(total[i] / max(weeks[i], 1.0)) for i, product in enumerate(products)}
+    )
+    labels["velocity"] = _filled(labels.get("velocity"), [speed[product] for product in products])
+    pack = np.ones(len(products))
+    if table is not None and "pack_size" in table.names:
+        ranks = table.text(table.need("product_id")).remap({value: i for i, value in enumerate(products)})
+        sizes = table.numbers("pack_size", empty=1.0)
+        pack[ranks[ranks >= 0]] = np.maximum(sizes[ranks >= 0], 1.0)
+    return labels, pack
+
+
+def _labels(table: Table | None, key: str, order: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+    """Return every text column of an attribute table in the given order, empty text where there is no row."""
+    if table is None:
+        return {}
+    ranks = table.text(table.need(key)).remap({value: i for i, value in enumerate(order)})
+    labels: dict[str, tuple[str, ...]] = {}
+    for name in table.names:
+        if name == key or table.is_numeric(name):
+            continue
+        column = table.text(name)
+        values = [UNKNOWN] * len(order)
+        for rank, code in zip(ranks.tolist(), column.codes.tolist(), strict=True):
+            if rank >= 0:
+                values[rank] = column.values[code].strip()
+        labels[name] = tuple(values)
+    return labels
+
+
+def _filled(given: tuple[str, ...] | None, derived: list[str]) -> tuple[str, ...]:
+    """Return the given values, with the derived one wherever none was given."""
+    return tuple(value or derived[i] for i, value in enumerate(given or [UNKNOWN] * len(derived)))
+
+
+def _returns(folder: Path, index: known_ahead.Index, pairs: IntArray, products: int) -> Matrix | None:
+    """Return returned units as series x history weeks; None where the folder has no returns."""
+    table = read_optional(folder, "returns.csv")
+    if table is None:
+        return None
+    weeks = table.weeks() - index.first_week
+    stores = table.text(table.need("store_id")).remap(index.store_rank)
+    goods = table.text(table.need("product_id")).remap(index.product_rank)
+    row = np.searchsorted(pairs, stores * products + goods)
+    fits = (stores >= 0) & (goods >= 0) & (weeks >= 0) & (weeks < index.weeks) & (row < len(pairs))
+    fits[fits] = pairs[row[fits]] == (stores * products + goods)[fits]
+    units = np.maximum(table.numbers(table.need("units", "quantity"), empty=0.0), 0.0)
+    flat = np.bincount(
+        row[fits] * index.weeks + weeks[fits], weights=units[fits], minlength=len(pairs) * index.weeks
+    )
+    return flat.reshape(len(pairs), index.weeks).astype(np.float32)
+
+
+def _declared(
+    folder: Path, index: known_ahead.Index, pairs: IntArray
+) -> np.ndarray[Any, np.dtype[np.bool_]] | None:
+    """Return which series the curation calls active, so that jobs and completeness ledger never disagree."""
+    table = read_optional(folder, "pairs.csv")
+    if table is None or "state" not in table.names:
+        return None
+    stores = table.text(table.need("store_id")).remap(index.store_rank)
+    goods = table.text(table.need("product_id")).remap(index.product_rank)
+    states = table.text("state")
+    active = np.array([value == ACTIVE for value in states.values])[states.codes]
+    fits = active & (stores >= 0) & (goods >= 0)
+    return np.asarray(np.isin(pairs, (stores * len(index.products) + goods)[fits]))
+
+
+MAX_SHOPPER_COLUMNS = 8
+
+
+def _shoppers(folder: Path, stores: tuple[str, ...]) -> tuple[FloatArray, tuple[str, ...]]:
+    """Return store x shopper numbers, standardised over stores, 0 (the mean) where a store has none."""
+    table = read_optional(folder, "shoppers.csv")
+    if table is None:
+        return np.zeros((len(stores), 0)), ()
+    ranks = table.text(table.need("store_id")).remap({value: i for i, value in enumerate(stores)})
+    names = tuple(name for name in table.names if table.is_numeric(name))[:MAX_SHOPPER_COLUMNS]
+    result = np.zeros((len(stores), len(names)))
+    for column, name in enumerate(names):
+        values = table.numbers(name, empty=np.inf)
+        known = np.isfinite(values) & (ranks >= 0)
+        if known.any():
+            mean, spread = float(values[known].mean()), float(values[known].std())
+            result[ranks[known], column] = (values[known] - mean) / (spread or 1.0)
+    return result, names

@@ -1,0 +1,166 @@
+"""Scoring: forecasts of one week (and the horizon after it) by stored models, one row a series and week."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from domain.errors import IntegrityError
+from domain.segments import BASELINE, ENSEMBLE
+from ml_jobs.forecasting import features, model_files
+from ml_jobs.forecasting.history_average import HistoryAverage
+from ml_jobs.forecasting.panel import Panel
+from ml_jobs.forecasting.scheme import Segments
+from ml_jobs.forecasting.tables import FloatArray, IntArray
+
+HEADER = "store_id,product_id,sales_week,segment,kind,units,lasso_units,embedding_net_units"
+DECIMALS = 4  # of a unit; fixed, so that equal forecasts are equal bytes
+OWN_MODEL, OWN_AVERAGE, REGION_BASELINE, NO_MODEL = "own_model", "thin_segment", "region_baseline", "no_model"
+
+
+@dataclass(frozen=True)
+class ForecastRow:
+    """One line of forecasts.csv; member units are empty for a baseline."""
+
+    store_id: str
+    product_id: str
+    sales_week: str
+    segment: str
+    kind: str
+    units: float
+    lasso_units: float | None = None
+    embedding_net_units: float | None = None
+
+    def line(self) -> str:
+        """Return the CSV line, quoted where an id needs it."""
+        numbers = [self.units, self.lasso_units, self.embedding_net_units]
+        texts = [_quoted(text) for text in (self.store_id, self.product_id, self.sales_week, self.segment, self.kind)]
+        return ",".join(texts + ["" if value is None else f"{value:.{DECIMALS}f}" for value in numbers])
+
+
+@dataclass(frozen=True)
+class SegmentScore:
+    """How one key was scored: by its own model or by a stand-in, and how many rows."""
+
+    segment: str
+    scored_by: str
+    rows: int
+    error: str = ""
+
+
+def model_folders(models: Path) -> dict[str, Path]:
+    """Return model folders by key; `models` may hold many of them or be one itself."""
+    folders = [models] if (models / "MLmodel").is_file() else sorted(path.parent for path in models.glob("*/MLmodel"))
+    found: dict[str, Path] = {}
+    for folder in folders:
+        found[model_files.load(folder).segment] = folder
+    return found
+
+
+def score(
+    panel: Panel, segments: Segments, models: Path, wanted: Iterable[str] | None = None, *, every_pair: bool = False
+) -> tuple[list[ForecastRow], list[SegmentScore]]:
+    """Score the week after the panel's cutoff (and the models' horizon), for `wanted` keys or for every series.
+
+    Without `wanted`, each segment of the data is scored once: by its own model, else (no usable model) by the baseline
+    of its region and format, else by its history average; the report says which. A wanted key without a model raises
+    IntegrityError: asked for by name, it must not be replaced in silence.
+    """
+    folders = model_folders(models)
+    groups = features.Groups(panel)
+    texts = features.category_texts(panel)
+    eligible = np.asarray((panel.units > 0).any(axis=1)) if every_pair else panel.active()
+    keys = sorted(wanted) if wanted is not None else sorted(set(segments.keys.tolist()))
+    lines: list[ForecastRow] = []
+    report: list[SegmentScore] = []
+    for key in keys:
+        series = segments.series_of(key)
+        series = series[eligible[series]]
+        stand_in = str(segments.baselines[series[0]]) if len(series) else ""
+        trained, scored_by, error = _model_for(key, stand_in, folders, strict=wanted is not None)
+        own = list(_forecast(panel, groups, texts, series, key, trained))
+        lines.extend(own)
+        report.append(SegmentScore(key, scored_by, len(own), error))
+    lines.sort(key=lambda row: (row.store_id, row.product_id, row.sales_week, row.segment))
+    return lines, report
+
+
+def _model_for(
+    key: str, stand_in: str, folders: dict[str, Path], *, strict: bool
+) -> tuple[model_files.TrainedModel, str, str]:
+    """Return the model that scores a key, how it stands in, and why the own one could not."""
+    error = ""
+    if key in folders:
+        try:
+            trained = model_files.load(folders[key])
+            return trained, OWN_MODEL if trained.ensemble or key.endswith(BASELINE) else OWN_AVERAGE, ""
+        except IntegrityError as problem:
+            if strict:
+                raise
+            error = str(problem)
+    elif strict:
+        raise IntegrityError(
+            f"no model for segment {key!r}; there are {', '.join(folders) or 'none'}", field="segments", value=key
+        )
+    if stand_in in folders:
+        return model_files.load(folders[stand_in]), REGION_BASELINE, error or "no model of its own"
+    return model_files.TrainedModel(key, BASELINE, 1, HistoryAverage({}, 0.0)), NO_MODEL, error or "no model"
+
+
+def _forecast(
+    panel: Panel, groups: features.Groups, texts: dict[str, list[str]], series: IntArray, key: str,
+    trained: model_files.TrainedModel,
+) -> Iterator[ForecastRow]:
+    """Yield the rows of one segment; each segment is computed alone, so its bytes do not depend on its neighbours."""
+    if not len(series):
+        return
+    for ahead in range(1, min(trained.horizon, panel.horizon) + 1):
+        week = str(panel.week_at(panel.weeks - 1 + ahead))
+        if trained.ensemble is None:
+            units: dict[str, FloatArray] = {"ensemble": trained.baseline.forecast(panel, series)}
+        else:
+            units = ensemble_units(panel, groups, texts, series, trained, ahead)
+        kind = BASELINE if trained.ensemble is None else ENSEMBLE
+        for row, own in enumerate(series):
+            yield ForecastRow(
+                panel.stores[panel.store_of[own]], panel.products[panel.product_of[own]], week, key, kind,
+                float(units["ensemble"][row]),
+                *(float(units[name][row]) if name in units else None for name in ("lasso", "embedding_net")),
+            )
+
+
+def feature_rows(
+    panel: Panel, groups: features.Groups, series: IntArray, names: tuple[str, ...], ahead: int = 1
+) -> tuple[np.ndarray[tuple[int, int], np.dtype[np.float32]], np.ndarray[tuple[int], np.dtype[np.float32]]]:
+    """Return the features of the week after the cutoff in a model's order, and the recent log levels."""
+    target = panel.weeks - 1 + ahead
+    block = features.build(panel, groups, series, target, target, ahead)
+    return block.aligned(names), block.level
+
+
+def ensemble_units(
+    panel: Panel, groups: features.Groups, texts: dict[str, list[str]], series: IntArray,
+    trained: model_files.TrainedModel, ahead: int,
+) -> dict[str, FloatArray]:
+    """Return a trained segment's forecasts of both members and of the ensemble."""
+    assert trained.ensemble is not None
+    assert trained.pooled_scaling is not None
+    assert trained.vocabulary is not None
+    values, level = feature_rows(panel, groups, series, trained.feature_names, ahead)
+    codes = trained.vocabulary.codes({name: [own[i] for i in series] for name, own in texts.items()})
+    return trained.ensemble.forecast(trained.pooled_scaling, values, codes, level)
+
+
+def write(rows: list[ForecastRow], path: Path) -> None:
+    """Write forecasts.csv: UTF-8, LF, sorted rows, fixed decimals."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join([HEADER, *(row.line() for row in rows)]) + "\n", encoding="utf-8", newline="\n")
+
+
+def _quoted(text: str) -> str:
+    if any(mark in text for mark in ',"\n\r'):
+        return '"' + text.replace('"', '""') + '"'
+    return text

@@ -1,0 +1,185 @@
+"""Reading the input folder: plain CSV tables with text ids, weeks in several notations, numbers as float64.
+
+Only `deliveries.csv` must be there. Column names have a few accepted spellings, because the same jobs also run on
+folders that our conditioning did not make; anything else is refused by naming file, column and remedy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pacsv
+
+from domain.errors import BadRequest
+from domain.sales_weeks import SalesWeek
+
+WEEK_COLUMNS = ("sales_week", "week_start", "date", "week")
+IntArray = np.ndarray[Any, np.dtype[np.int64]]
+FloatArray = np.ndarray[Any, np.dtype[np.float64]]
+
+
+def week_number(week: SalesWeek) -> int:
+    """Return a running number of the week (Mondays are multiples of seven plus one), for arithmetic."""
+    return (week.monday.toordinal() - 1) // 7
+
+
+def week_of_number(number: int) -> SalesWeek:
+    """Return the week with this running number."""
+    return SalesWeek.of(date.fromordinal(number * 7 + 1))
+
+
+@dataclass(frozen=True)
+class Coded:
+    """A text column as codes into `values`; the order of `values` is the order of appearance."""
+
+    values: tuple[str, ...]
+    codes: IntArray
+
+    def remap(self, target: dict[str, int]) -> IntArray:
+        """Return each row's number in `target`, -1 where the text is not in it."""
+        table = np.array([target.get(value, -1) for value in self.values] or [-1], dtype=np.int64)
+        return table[self.codes] if self.values else np.full(len(self.codes), -1, dtype=np.int64)
+
+
+class Table:
+    """One CSV file in memory, read column by column on demand."""
+
+    def __init__(self, path: Path, arrow: pa.Table) -> None:
+        self.path = path
+        self._arrow = arrow
+
+    @classmethod
+    def read(cls, path: Path) -> Table:
+        """Read a CSV file; raise BadRequest naming the file and the parser's complaint."""
+        try:
+            with path.open("rb") as handle:
+                header = handle.readline().decode("utf-8-sig").strip()
+            names = [name.strip().strip('"') for name in header.split(",")]
+            as_text = {name: pa.dictionary(pa.int32(), pa.string()) for name in names if _is_text(name)}
+            arrow = pacsv.read_csv(
+                path,
+                read_options=pacsv.ReadOptions(use_threads=False),
+                convert_options=pacsv.ConvertOptions(column_types=as_text, strings_can_be_null=False),
+            )
+        except (pa.ArrowInvalid, UnicodeDecodeError, OSError) as error:
+            raise BadRequest(
+                f"{path.name}: {error}", file=path.name, remedy="write a comma-separated UTF-8 file with a header"
+            ) from error
+        return cls(path, arrow)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Column names as written."""
+        return tuple(self._arrow.column_names)
+
+    @property
+    def rows(self) -> int:
+        """Number of records."""
+        return int(self._arrow.num_rows)
+
+    def first_of(self, names: Sequence[str]) -> str | None:
+        """Return the first of `names` that the file has, or None."""
+        return next((name for name in names if name in self.names), None)
+
+    def need(self, *names: str) -> str:
+        """Return the column that stands for the thing; raise BadRequest if there is none of these spellings."""
+        found = self.first_of(names)
+        if found is None:
+            raise BadRequest(
+                f"{self.path.name} has no column {' or '.join(names)}; it has {', '.join(self.names)}",
+                file=self.path.name, field=names[0], remedy=f"add a column {names[0]}",
+            )
+        return found
+
+    def text(self, name: str) -> Coded:
+        """Return a column as coded text; empty cells are the empty text."""
+        column = self._arrow.column(name)
+        if not pa.types.is_dictionary(column.type):
+            column = pc.dictionary_encode(pc.fill_null(column.cast(pa.string()), ""))
+        merged = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
+        if isinstance(merged, pa.ChunkedArray):
+            merged = merged.unify_dictionaries().combine_chunks().chunk(0)
+        values = tuple(str(value) for value in merged.dictionary.to_pylist())
+        return Coded(values, merged.indices.to_numpy(zero_copy_only=False).astype(np.int64))
+
+    def numbers(self, name: str, *, empty: float | None = None) -> FloatArray:
+        """Return a column as float64; empty cells become `empty`, or raise BadRequest where that is None."""
+        column = self._arrow.column(name)
+        if pa.types.is_dictionary(column.type):
+            column = column.cast(pa.string())
+        if pa.types.is_boolean(column.type):
+            column = column.cast(pa.int8())
+        if pa.types.is_string(column.type):
+            column = pc.replace_with_mask(column, pc.equal(column, ""), pa.scalar(None, pa.string()))
+        try:
+            values = np.asarray(column.cast(pa.float64()).to_numpy(), dtype=np.float64)
+        except pa.ArrowInvalid as error:
+            raise BadRequest(
+                f"{self.path.name}, column {name}: {error}", file=self.path.name, field=name,
+                remedy="write numbers with a decimal point and nothing else",
+            ) from error
+        missing = ~np.isfinite(values)
+        if missing.any():
+            if empty is None:
+                row = int(np.argmax(missing)) + 2
+                raise BadRequest(
+                    f"{self.path.name}, line {row}: {name} is empty or not a number", file=self.path.name, row=row,
+                    field=name, remedy="give a number in every row",
+                )
+            values = np.where(missing, empty, values)
+        return values
+
+    def is_numeric(self, name: str) -> bool:
+        """Whether the column was read as numbers (or booleans)."""
+        kind = self._arrow.column(name).type
+        return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind))
+
+    def weeks(self) -> IntArray:
+        """Return the running week number of each row, from `2017-W45` or from an ISO date."""
+        name = self.need(*WEEK_COLUMNS)
+        coded = self.text(name)
+        numbers = np.array([self._week(value, name) for value in coded.values] or [0], dtype=np.int64)
+        return numbers[coded.codes]
+
+    def _week(self, value: str, name: str) -> int:
+        try:
+            if "W" in value:
+                return week_number(SalesWeek.parse(value))
+            return week_number(SalesWeek.of(date.fromisoformat(value[:10])))
+        except (BadRequest, ValueError) as error:
+            raise BadRequest(
+                f"{self.path.name}: {name} {value!r} is neither an ISO week nor an ISO date", file=self.path.name,
+                field=name, value=value, remedy="write 2017-W45 or 2017-11-06",
+            ) from error
+
+
+def _is_text(name: str) -> bool:
+    """Ids, weeks and names stay text, so that leading zeros live and years are not numbers."""
+    return name in _TEXT_COLUMNS or name.endswith("_id")
+
+
+_TEXT_COLUMNS = frozenset(WEEK_COLUMNS) | {
+    "region", "store_format", "format", "zip", "opened_on", "closed_on", "name", "department", "category", "brand",
+    "velocity", "event", "kind", "origin", "cluster", "state", "segment",
+}
+
+
+def read_optional(folder: Path, *names: str) -> Table | None:
+    """Read the first of the named files that exists in the folder; None if there is none."""
+    for name in names:
+        if (folder / name).is_file():
+            return Table.read(folder / name)
+    return None
+
+
+def extra_columns(table: Table, known: Iterable[str]) -> tuple[str, ...]:
+    """Return the numeric columns that have no meaning of their own, in file order."""
+    skip = set(known) | set(WEEK_COLUMNS)
+    return tuple(name for name in table.names if name not in skip and not _is_text(name) and table.is_numeric(name))
