@@ -1,11 +1,13 @@
-"""Pictures of the operators' page for the documentation: `python -m dashboard.screenshots --url URL --out FOLDER`.
+"""Pictures of the operators' page for the documentation: `python -m dashboard.screenshots --data FOLDER`.
 
+FOLDER is the data folder of a local host that runs (its address and key are there); `--url` takes any page instead.
 Needs Playwright (requirements-dev.txt) and a Chromium on the machine; nothing is downloaded.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shutil
 import sys
@@ -18,11 +20,11 @@ if TYPE_CHECKING:
 
 DESKTOP, PHONE = (1440, 900), (390, 844)
 VIEWS = {
-    "overview": "#/overview", "runs": "#/runs", "models": "#/models", "quality": "#/quality", "forecasts": "#/forecasts",
-    "audit": "#/audit", "factory": "#/pipelines",
+    "overview": "#/overview", "runs": "#/runs", "models": "#/models", "quality": "#/quality",
+    "forecasts": "#/forecasts", "audit": "#/audit", "factory": "#/pipelines",
 }
 LOOKS = {"desktop": (DESKTOP, "light"), "dark": (DESKTOP, "dark"), "phone": (PHONE, "light")}
-SETTLE_MS = 700  # the chart and the earlier weeks of the grid come after the view itself
+SETTLE_MS = 300  # counts, earlier weeks and the chart come after the view itself; they need a moment to be drawn
 
 
 def chromium_path() -> str:
@@ -31,6 +33,19 @@ def chromium_path() -> str:
     if not found:
         raise SystemExit("no Chromium found: install it (apt-get install chromium) or set CHROMIUM to its path")
     return found
+
+
+def page_address(url: str | None, data: Path | None) -> str:
+    """Return the page's address, with the key of the local host if there is one; exit with the remedy if none runs."""
+    key = ""
+    if url is None and data is not None:
+        try:
+            url = str(json.loads((data / "host.json").read_text("utf-8"))["url"])
+            key = "?code=" + str(json.loads((data / "keys.json").read_text("utf-8"))["function"])
+        except (OSError, ValueError, KeyError) as error:
+            raise SystemExit(f"no local host has its data in {data} ({error}); start one with `make run`") from error
+    page = str(url)
+    return f"{page if '/ops' in page else page.rstrip('/') + '/api/ops/'}{key}"
 
 
 def take(url: str, folder: Path, views: list[str], looks: list[str]) -> list[Path]:
@@ -74,6 +89,7 @@ def _open(page: Page, url: str, name: str) -> bool:
             return False
         first.click()
         page.wait_for_selector("main[aria-busy=false] .figures" if name == "run" else "#explain .figures")
+    page.wait_for_load_state("networkidle")
     page.wait_for_timeout(SETTLE_MS)
     return True
 
@@ -81,13 +97,14 @@ def _open(page: Page, url: str, name: str) -> bool:
 def main() -> None:
     """Read the command line and take the pictures."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--url", required=True, help="address of the host or of the page, e.g. http://127.0.0.1:7071")
+    place = parser.add_mutually_exclusive_group(required=True)
+    place.add_argument("--url", help="address of the host or of the page, e.g. http://127.0.0.1:7071")
+    place.add_argument("--data", type=Path, help="data folder of a running local host, e.g. .data/complete_journey")
     parser.add_argument("--out", type=Path, default=Path("docs/images"))
     parser.add_argument("--views", nargs="+", choices=list(VIEWS), default=list(VIEWS))
     parser.add_argument("--looks", nargs="+", choices=list(LOOKS), default=list(LOOKS))
     wanted = parser.parse_args()
-    url = wanted.url if "/ops" in wanted.url else f"{wanted.url.rstrip('/')}/api/ops/"
-    for path in take(url, wanted.out, wanted.views, wanted.looks):
+    for path in take(page_address(wanted.url, wanted.data), wanted.out, wanted.views, wanted.looks):
         sys.stdout.write(f"{path}\n")
 
 

@@ -6,6 +6,13 @@ const ROOT = new URL("../", new URL(".", window.location.href.split(/[?#]/)[0]))
 const KEY = "shelfcast.functions-key";
 const TIMEOUT_MS = 60000;
 
+// A key in the address (`?code=`, as Functions take it) moves to this tab's storage and out of sight at once.
+const given = new URLSearchParams(window.location.search).get("code");
+if (given) {
+  sessionStorage.setItem(KEY, given);
+  window.history.replaceState(null, "", window.location.pathname + window.location.hash);
+}
+
 /** What went wrong, in words, with the problem document if the API sent one. */
 export class ApiError extends Error {
   constructor(message, status, problem) {

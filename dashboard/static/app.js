@@ -66,7 +66,7 @@ async function show(quiet = false) {
     document.title = `${main.querySelector("h1")?.textContent || view.title} · Shelfcast`;
     if (fresh && !quiet) {
       announce(`${view.title} loaded`);
-      if (!sameSection) main.scrollIntoView({ block: "start" });
+      if (!sameSection) window.scrollTo(0, 0);
     }
     shown = { route: route.text, text, view: route.view, section: route.section };
     if (view.live(data)) next = FAST_MS;

@@ -19,7 +19,7 @@ export function timeline(items, { label = "Steps" } = {}) {
       h("span", { class: "step-lane", title: item.started_at ? `${at(item.started_at)} to ${item.ended_at ? at(item.ended_at) : "now"}` : words(state) },
         item.started_at ? h("span", { class: `step-bar ${tone(state)}`, style: { left: `${left}%`, width: `${Math.max(right - left, 0.6)}%` } }) : null),
       h("span", { class: "step-time" }, took === null ? words(state) : duration(took)),
-      item.message ? h("span", { class: "step-message" }, item.message) : null);
+      item.message && state !== "skipped" ? h("span", { class: "step-message" }, item.message) : null);
   }));
 }
 
@@ -49,8 +49,8 @@ let library = null;
 
 function loadScript() {
   library ??= new Promise((resolve, reject) => {
-    document.head.append(h("link", { rel: "stylesheet", href: "vendor/uplot-1.6.32.min.css" }));
-    const script = h("script", { src: "vendor/uplot-1.6.32.min.js", onload: () => resolve(window.uPlot), onerror: () => reject(new Error("The chart library did not load.")) });
+    document.head.append(h("link", { rel: "stylesheet", href: "./vendor/uplot-1.6.32.min.css" }));
+    const script = h("script", { src: "./vendor/uplot-1.6.32.min.js", onload: () => resolve(window.uPlot), onerror: () => reject(new Error("The chart library did not load.")) });
     document.head.append(script);
   });
   return library;

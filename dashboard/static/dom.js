@@ -48,20 +48,18 @@ export function swap(root, ...children) {
   const focus = root.contains(active) ? active.dataset.keep || active.id : "";
   const caret = focus && active.matches("input[type=search], input[type=text]") ? active.selectionStart : null;
   const opened = new Set([...root.querySelectorAll("details[open][data-keep]")].map((one) => one.dataset.keep));
-  const typed = new Map([...root.querySelectorAll("input[data-keep], select[data-keep]")].map((one) => [one.dataset.keep, one.value]));
+  const typed = focus && active.matches("input") ? active.value : null;
   const scrolls = new Map([...root.querySelectorAll("[data-scroll]")].map((one) => [one.dataset.scroll, [one.scrollLeft, one.scrollTop]]));
   root.replaceChildren();
   children.forEach((child) => append(root, child));
   root.querySelectorAll("details[data-keep]").forEach((one) => { if (opened.has(one.dataset.keep)) one.open = true; });
-  root.querySelectorAll("input[data-keep], select[data-keep]").forEach((one) => {
-    if (typed.has(one.dataset.keep)) one.value = typed.get(one.dataset.keep);
-  });
   root.querySelectorAll("[data-scroll]").forEach((one) => {
     const place = scrolls.get(one.dataset.scroll);
     if (place) [one.scrollLeft, one.scrollTop] = place;
   });
   if (focus) {
     const again = root.querySelector(`[data-keep="${CSS.escape(focus)}"]`) || document.getElementById(focus);
+    if (again && typed !== null && again.matches("input")) again.value = typed;
     if (again) again.focus({ preventScroll: true });
     if (again && caret !== null && again.setSelectionRange) again.setSelectionRange(caret, caret);
   }

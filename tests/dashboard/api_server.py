@@ -51,13 +51,15 @@ class SampleApi:
                 row = next((one for one in data.models()["models"] if one["segment"] == segment), None)
                 if row is None:
                     return self.problem(404, "there is no such model")
-                return 200, {"model": row, "versions": [row, row | {"version": "0ld", "stage": "retired", "mape": 0.5}]}
+                older = row | {"version": "0ld", "stage": "retired", "mape": 0.5}
+                return 200, {"segment": segment, "versions": [row, older]}
             case ["quality", source]:
                 return 200, data.quality(source)
             case ["quarantine", source]:
                 return 200, data.quarantine(source, query["sales_week"], limit, offset)
             case ["forecasts", week]:
-                return 200, data.forecasts(week, query.get("store_id", ""), query.get("product_id", ""), limit, self.forecasts)
+                store, product = query.get("store_id", ""), query.get("product_id", "")
+                return 200, data.forecasts(week, store, product, limit, self.forecasts)
             case ["explain"]:
                 return 200, data.explain(query["sales_week"], query["store_id"], query["product_id"])
         return self.problem(404, f"there is no {path}")
@@ -65,8 +67,13 @@ class SampleApi:
     def post(self, path: str, body: dict[str, Any]) -> Reply:
         self.posted.append((path, body))
         if path.endswith("/replay"):
-            plan = {"run_id": "weekly-2017-W45-a2", "steps": ["train", "accept"], "adopted_jobs": ["a", "b"], "new_jobs": 1}
-            return (200, {"plan": plan, "dry_run": True}) if body["dry_run"] else (202, {"run_id": "weekly-2017-W45-a1"})
+            if not body["dry_run"]:
+                return 202, {"run_id": "weekly-2017-W45-a1"}
+            jobs = [{"phase": "train", "unit": f"r0{number}-large-fast", "action": action}
+                    for number, action in enumerate(("keep", "keep", "adopt", "run"), start=1)]
+            steps = [{"name": "curate", "action": "keep"}, {"name": "train", "action": "do"}]
+            plan = {"new_attempt": "weekly-2017-W45-a2", "data": body["data"], "steps": steps, "jobs": jobs}
+            return 200, {"plan": plan, "run_id": "weekly-2017-W45-a2", "started": False}
         if path.endswith("/redrive"):
             counts = {"records_read": 100, "conditioned": 99, "quarantined": 1, "duplicates": 0, "by_reason": {"x": 1}}
             return 200, {"status": "partial", "counts": counts}

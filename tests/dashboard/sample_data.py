@@ -44,7 +44,8 @@ def verdict(segment: str, sales_week: str) -> dict[str, Any]:
         f"MAPE {mape:.3f} <= 0.45" if accepted else f"MAPE {mape:.3f} is above the target 0.45"]
     return {
         "segment": segment, "kind": "baseline" if baseline else "ensemble", "accepted": accepted, "reasons": reasons,
-        "mape": mape, "baseline_mape": base, "rmse_0": 0.4 + _share(segment, 1), "rmse_all": 1.4 + 2 * _share(segment, 2),
+        "mape": mape, "baseline_mape": base, "rmse_0": 0.4 + _share(segment, 1),
+        "rmse_all": 1.4 + 2 * _share(segment, 2),
         "wape": mape * 0.9, "bias": 0.2 * _share(segment, 3) - 0.12, "mape_excluded": int(400 * _share(segment, 4)),
         "mape_reduction": 1 - mape / base, "model_version": hashlib.sha256(segment.encode()).hexdigest()[:12],
         "failover": not accepted,
@@ -58,12 +59,13 @@ def models() -> dict[str, Any]:
         row = verdict(segment, week(0))
         rows.append(row | {
             "version": row["model_version"], "stage": "production" if row["accepted"] else "refused", "age_days": age,
-            "trained_on": "2017-11-05", "stale": age > 60,
+            "trained_on": "2017-11-05", "stale": age > 60, "scored_by": "baseline" if row["failover"] else "own model",
+            "failover_reason": "no accepted model" if row["failover"] else "", "run_id": f"weekly-{week(0)}-a1",
         })
     ensembles = [row for row in rows if row["kind"] == "ensemble"]
     groups = [_mean([row for row in ensembles if row["segment"].endswith(f"{form}-{speed}")])
               | {"store_format": form, "velocity": speed} for form in FORMATS for speed in SPEEDS]
-    return {"models": rows, "overall": _mean(ensembles), "groups": groups}
+    return {"models": rows, "overall": _mean(ensembles), "groups": groups, "mape_target": 0.45, "stale_after_days": 60}
 
 
 def _mean(rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -84,14 +86,18 @@ def runs(count: int = 9) -> list[dict[str, Any]]:
             "ended_at": (started + timedelta(minutes=7 + 3 * _share(back))).isoformat(),
             "correlation_id": f"7d9f-{back:04d}",
             "message": "the scoring gate is closed: r03 forecasts are all zero" if status == "failed" else "",
-            "summary": {"mape": 0.41 + 0.05 * _share(back), "rows": 61204 + back * 31},
+            "summary": {
+                "quality": {"mape": 0.41 + 0.05 * _share(back)}, "failovers": 3, "step": "",
+                "publish": None if status in ("failed", "cancelled") else {"rows": 61204 + back * 31},
+            },
         })
     return found
 
 
 STEPS = [("data_gate", 3, "9 of 9 sources are fresh"), ("curate", 38, "1,203,411 rows as version 9f31"),
          ("decide", 2, "56 of 56 segments train: new data"), ("pretrain", 61, "one pooled network"),
-         ("train", 214, "83 of 84 models"), ("accept", 9, "31 of 56 ensembles accepted"), ("score", 71, "61,204 forecasts"),
+         ("train", 214, "83 of 84 models"), ("accept", 9, "31 of 56 ensembles accepted"),
+         ("score", 71, "61,204 forecasts"),
          ("scoring_gate", 2, "open"), ("publish", 3, "61204 forecasts as version 5be1c2"), ("results", 8, "")]
 
 
@@ -123,19 +129,20 @@ def run(run_id: str, *, running: bool = False) -> dict[str, Any] | None:
         "completeness": {"expected": 74310, "scored": 61204, "gap": 0, "gap_pairs": [],
                          "explained": {"thin_history": 9120, "discontinued": 3611, "store_closed": 375},
                          "failover": {"baseline": 20110}},
-        "pins": {"deliveries": "9f31c2aa", "stores": "77ab01fe", "code_version": "3c1f2a9"},
-        "quality": [_quality(name, sales_week) | {"source": name} for name in SOURCES],
+        "as_of_version": "9f31c2aa77ab01fe", "code_version": "3c1f2a9", "cutoff": week(1),
+        "quality": {name: models()[name] for name in ("overall", "groups")},
         "publish": {} if short["status"] == "failed" else {
             "version": "5be1c2a07d19", "rows": 61204, "published_at": short["ended_at"],
             "path": f"{sales_week}/5be1c2a07d19/forecasts.csv"},
         "adf": {"pipeline_run_id": short["correlation_id"]}, "operation_id": "4bf92f3577b34da6a3ce929d0e0e4736",
-        "links": {"trace": "https://portal.azure.com/#trace"}, "request": {"reason": "weekly trigger"},
-        "cost": {"amount": 1.31, "currency": "EUR", "node_minutes": 262.4},
+        "links": {"trace": "https://portal.azure.com/#trace"},
+        "request": {"reason": "weekly trigger", "requested_by": "data factory"},
+        "cost": {"cost": 1.31, "node_minutes": 262.4},
     }
 
 
 def _jobs(run_id: str, running: bool, units: list[str] | None = None) -> dict[str, Any]:
-    items = []
+    items, begun = [], NOW - timedelta(minutes=9)
     for position, unit in enumerate(units or segments()):
         phase = "succeeded"
         if running:
@@ -144,26 +151,27 @@ def _jobs(run_id: str, running: bool, units: list[str] | None = None) -> dict[st
         items.append({
             "name": f"{run_id}-{unit}", "segment": unit, "phase": "failed" if failed else phase,
             "status": "Failed" if failed else {"succeeded": "Completed", "running": "Running"}.get(phase, "Queued"),
-            "started_at": (NOW - timedelta(minutes=9)).isoformat() if phase != "waiting" else "",
-            "ended_at": (NOW - timedelta(minutes=9, seconds=-12 - position)).isoformat() if phase == "succeeded" else "",
+            "started_at": begun.isoformat() if phase != "waiting" else "",
+            "ended_at": (begun + timedelta(seconds=12 + position)).isoformat() if phase == "succeeded" else "",
             "error": "thin history: 11 series of 40 needed" if failed else "",
         })
-    counts = {name: sum(item["phase"] == name for item in items)
-              for name in ("waiting", "running", "succeeded", "failed", "cancelled")}
-    return {"planned": len(items), "adopted": 3, **counts, "items": items}
+    phases = ("planned", "waiting", "running", "succeeded", "failed", "cancelled")
+    return {name: sum(item["phase"] == name for item in items) for name in phases} | {"adopted": 3, "items": items}
 
 
 def _quality(source: str, sales_week: str) -> dict[str, Any]:
     read = int(40000 * (0.2 + _share(source)) * (0.9 + 0.2 * _share(source, sales_week)))
     if SOURCES[source][0] == "snapshot":
         read //= 60
-    aside = int(read * 0.02 * _share(source, sales_week, "q")) if source in ("deliveries", "returns", "promotions") else 0
-    by_reason = {reason: aside * part // 10 for reason, part in zip(REASONS, (5, 3, 2, 0), strict=True) if aside * part // 10}
+    faulty = source in ("deliveries", "returns", "promotions")
+    aside = int(read * 0.02 * _share(source, sales_week, "q")) if faulty else 0
+    by_reason = {reason: aside * part // 10 for reason, part in zip(REASONS[:3], (5, 3, 2), strict=True)}
+    by_reason = {reason: number for reason, number in by_reason.items() if number}
     aside = sum(by_reason.values())
     double = read // 400
     return {
-        "sales_week": sales_week, "status": "partial" if aside else "accepted", "records_read": read, "quarantined": aside,
-        "duplicates": double, "conditioned": read - aside - double, "by_reason": by_reason,
+        "sales_week": sales_week, "status": "partial" if aside else "accepted", "records_read": read,
+        "quarantined": aside, "duplicates": double, "conditioned": read - aside - double, "by_reason": by_reason,
         "data_version": hashlib.sha256(f"{source}{sales_week}".encode()).hexdigest()[:16],
         "conditioned_at": NOW.isoformat(),
     }
@@ -173,21 +181,23 @@ def sources() -> list[dict[str, Any]]:
     return [{
         "name": name, "cadence": cadence, "required": required, "owner": owner, "origin": "private",
         "contract_version": 2, "latest_week": week(2 if name == "promotions" else 1),
-        "state": "late" if name == "promotions" else "fresh", "freshness": "1 week",
-        **{key: value for key, value in _quality(name, week(1)).items() if key in ("records_read", "quarantined")},
+        "state": "late" if name == "promotions" else "fresh",
+        "weeks": 23, "max_age_weeks": 1,
     } for name, (cadence, required, owner) in SOURCES.items()]
 
 
 def quality(source: str) -> dict[str, Any]:
-    return {"source": source, "weeks": [_quality(source, week(back)) for back in range(1, 24)]}
+    weeks = [_quality(source, week(back)) | {"warnings": [], "error": ""} for back in range(23, 0, -1)]
+    return {"source": source, "weeks": weeks, "misplaced_files": [f"{source}/loose <i>file</i>.csv"]}
 
 
 def quarantine(source: str, sales_week: str, limit: int, offset: int) -> dict[str, Any]:
     total = int(_quality(source, sales_week)["quarantined"])
     rows = [{
-        "record_number": 17 * (number + 1), "reason": REASONS[number % 3], "column": ("units", "store_id", "date")[number % 3],
+        "source_row": 17 * (number + 1), "reason_code": REASONS[number % 3], "expected": "a number of 0 or more",
+        "field": ("units", "store_id", "date")[number % 3], "sales_week": sales_week,
         "value": HOSTILE if number == 0 else ("n/a", "S-9999", "2017-13-02")[number % 3],
-        "raw": f"{number},00{number % 40},1081,n/a", "source_file": f"deliveries/{sales_week}/<b>drop</b>.csv",
+        "raw_text": f"{number},00{number % 40},1081,n/a", "source_file": f"deliveries/{sales_week}/<b>drop</b>.csv",
     } for number in range(offset, min(total, offset + limit))]
     return {"rows": rows, "total": total}
 
@@ -206,8 +216,8 @@ def forecasts(sales_week: str, store: str, product: str, limit: int, total: int 
         failover = "baseline" if number % 5 == 0 else ""
         rows.append({
             "store_id": key[0], "product_id": key[1], "sales_week": sales_week, "segment": segment, "units": units,
-            "kind": "baseline" if failover else "ensemble", "model_version": "9c1d77", "order_units": int(units) + 1,
-            "failover": failover,
+            "model": segment.rsplit("-", 1)[0] + "-baseline" if failover else segment, "model_version": "9c1d77",
+            "order_units": int(units) + 1, "failover": failover,
         })
     return {"sales_week": sales_week, "publish_version": "5be1c2a07d19", "run_id": f"weekly-{sales_week}-a1",
             "rows": rows[:limit], "total": len(rows), "stores": STORES, "products": [f"10{n:05d}" for n in range(98)]}
@@ -218,11 +228,12 @@ def explain(sales_week: str, store: str, product: str) -> dict[str, Any]:
     past = [{"sales_week": week(back), "units": round(forecast["units"] * (0.6 + 0.8 * _share(store, product, back)))}
             for back in range(1, 40)]
     return {
-        "forecast": forecast | {"run_id": f"weekly-{sales_week}-a1"},
-        "model": {"name": forecast["segment"], "version": "9c1d77", "trained_on": "2017-11-05"}, "history": past,
-        "data_versions": {"deliveries": "9f31c2aa", "stores": "77ab01fe"},
-        "rows": [{"source_file": f"deliveries/{one['sales_week']}/dsd-{one['sales_week']}.csv", "source_row": 901 + 7 * n,
-                  "sales_week": one["sales_week"], "units": one["units"]} for n, one in enumerate(past[:12])],
+        "forecast": forecast, "run_id": f"weekly-{sales_week}-a1", "code_version": "3c1f2a9", "history": past,
+        "model": {"name": forecast["model"], "version": "9c1d77", "tags": {"trained_on": "2017-11-05"}},
+        "manifest": {"produced_at": NOW.isoformat(), "sha256": "5be1c2a07d19" * 5},
+        "data_versions": {"deliveries": {week(1): "9f31c2aa", week(2): "1b22c2aa"}, "stores": {week(9): "77ab01fe"}},
+        "rows": [one | {"source_file": f"deliveries/{one['sales_week']}/dsd.csv", "source_row": 901 + 7 * number}
+                 for number, one in enumerate(past[:12])],
     }
 
 
@@ -230,8 +241,9 @@ def audit() -> dict[str, Any]:
     actions = [("week_published", week(0), {"publish_version": "5be1c2", "rows": 61204}),
                ("model_promoted", "r01-large-fast:9c1d77", {"mape": 0.381234, "reasons": ["MAPE 0.381 <= 0.45"]}),
                ("run_replayed", "weekly-2017-W43-a1", {"reason": "store list was corrected", "dry_run": False})]
+    actors = ("run weekly-2017-W45-a1", "amara@example.com")
     return {"faults": [], "entries": [{
-        "at": (NOW - timedelta(hours=5 * number)).isoformat(), "actor": ("run weekly-2017-W45-a1", "amara@example.com")[number % 2],
+        "at": (NOW - timedelta(hours=5 * number)).isoformat(), "actor": actors[number % 2],
         "action": actions[number % 3][0], "subject": actions[number % 3][1], "details": actions[number % 3][2],
         "hash": hashlib.sha256(str(number).encode()).hexdigest(),
     } for number in range(24)]}
@@ -239,12 +251,17 @@ def audit() -> dict[str, Any]:
 
 def pipelines() -> dict[str, Any]:
     begun = NOW - timedelta(hours=2)
-    names = ["Condition deliveries", "Condition returns", "Condition weather", "Data gate", "Start the run", "Wait for the run"]
+    names = ["Condition deliveries", "Condition returns", "Condition weather", "Data gate", "Start run", "Wait for run"]
     activities = []
     for position, name in enumerate(names):
         started = begun + timedelta(seconds=4 if position < 3 else 20 * position)
-        activities.append({"name": name, "type": "WebActivity", "status": "Succeeded", "started_at": started.isoformat(),
-                           "ended_at": (started + timedelta(seconds=15 + 60 * (position == 5))).isoformat()})
-    return {"runs": [{"run_id": f"adf-{number}", "pipeline": "weekly_forecast", "status": "Succeeded",
-                      "started_at": begun.isoformat(), "ended_at": (begun + timedelta(minutes=3)).isoformat(),
-                      "parameters": {"sales_week": week(number)}, "activities": activities} for number in range(3)]}
+        ended = started + timedelta(seconds=75 if position == 5 else 15)
+        activities.append({
+            "activityName": name, "activityType": "WebActivity", "status": "Succeeded", "path": [name],
+            "activityRunStart": started.isoformat(), "activityRunEnd": ended.isoformat(), "error": {"message": ""},
+        })
+    return {"runs": [{
+        "runId": f"adf-{number}", "pipelineName": "pl_forecast_weekly", "status": "Succeeded", "message": "",
+        "runStart": begun.isoformat(), "runEnd": (begun + timedelta(minutes=3)).isoformat(),
+        "parameters": {"run_week": week(number)}, "activityRuns": activities,
+    } for number in range(3)]}

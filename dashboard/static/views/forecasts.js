@@ -14,7 +14,7 @@ export const live = () => false;
 
 export async function load(route, signal) {
   const { runs = [] } = await get("runs", { limit: 200 }, signal);
-  const weeks = [...new Set(runs.filter((run) => !["validate", "train"].includes(run.kind)).map((run) => run.sales_week))].sort().reverse();
+  const weeks = [...new Set(runs.filter((run) => !["validate", "train"].includes(run.kind) && (run.summary?.publish || ["succeeded", "degraded"].includes(run.status))).map((run) => run.sales_week))].sort().reverse();
   const week = route.query.get("week") || runs.find((run) => ["succeeded", "degraded"].includes(run.status) && weeks.includes(run.sales_week))?.sales_week || weeks[0] || "";
   const store = route.query.get("store") || "";
   const product = route.query.get("product") || "";
@@ -50,11 +50,21 @@ export function render({ weeks, week, store, product, data }, redraw) {
       { title: "Units", cell: (row) => fixed(row.units, 1), sort: (row) => Number(row.units), num: true },
       { title: "To order", cell: (row) => count(row.order_units), sort: (row) => Number(row.order_units), num: true },
       { title: "Segment", cell: (row) => h("a", { href: `#/models/${encodeURIComponent(row.segment)}` }, row.segment), sort: (row) => row.segment },
-      { title: "Made by", cell: (row) => (row.failover && row.failover !== "false" ? badge(row.failover === true ? "failover" : `failover: ${words(row.failover)}`, "warn") : badge(row.kind || "ensemble", "good")) },
+      { title: "Made by", cell: (row) => (row.failover && row.failover !== "false" ? badge(row.failover === true ? "failover" : `failover: ${words(row.failover)}`, "warn") : badge(maker(row), "good")) },
       { title: "Model version", cell: (row) => h("code", {}, String(row.model_version ?? "–").slice(0, 12)) },
     ], rows, { state, redraw, link: (row) => place(week, row.store_id, row.product_id), limit: 50, empty: "No forecast matches. A product without a forecast is explained in the run's completeness ledger." })),
     store && product ? null : h("p", { class: "muted" }, "Choose a row to see its history, and where the number comes from."),
   ];
+}
+
+const maker = (row) => row.kind || (String(row.model).endsWith("-baseline") ? "history average" : "ensemble");
+
+/** A source's pinned versions in a line: one version, or how many weeks and the newest. */
+function pinned(version) {
+  if (typeof version !== "object" || !version) return h("code", {}, String(version));
+  const weeks = Object.keys(version).sort();
+  const last = weeks.at(-1);
+  return h("span", {}, h("code", {}, last ? String(version[last]).slice(0, 16) : "none"), weeks.length > 1 ? ` and ${plural(weeks.length - 1, "earlier week")}` : last ? ` of ${last}` : "");
 }
 
 function explain(week, store, product) {
@@ -79,18 +89,20 @@ function story(found, week, store, product) {
   else points.push({ sales_week: week, date: +monday(week), units: null, forecast: Number(forecast.units) });
   requestAnimationFrame(() => history(box, points).catch((error) => swap(box, failed(error))));
   const rows = list(found.rows);
+  const run = found.run_id || forecast.run_id;
   return [
     figures(
       figure("Forecast", `${fixed(forecast.units, 1)} units`, `week ${week}`), figure("To order", count(forecast.order_units), "full packs"),
       figure("Mean of the last 4 weeks", fixed(mean, 1), mean ? `forecast ${forecast.units >= mean ? "above" : "below"} by ${percent(Math.abs(forecast.units / mean - 1), 0)}` : ""),
-      figure("Made by", sentence(forecast.kind || found.model?.kind || "ensemble"), forecast.failover && forecast.failover !== "false" ? "failover" : forecast.segment)),
+      figure("Made by", sentence(maker(forecast)), forecast.failover && forecast.failover !== "false" ? `failover: ${words(forecast.failover)}` : forecast.segment)),
     card(`Product ${product} in store ${store}`, { wide: true }, box),
     card("Where this number comes from", { wide: true, note: "forecast, model, data versions, raw rows" },
       facts([["Segment", forecast.segment], ["Model", found.model?.name || forecast.segment], ["Model version", h("code", {}, String(found.model?.version ?? forecast.model_version ?? "–"))],
-        ["Trained on", found.model?.trained_on], ["Run", forecast.run_id ? h("a", { href: `#/runs/${forecast.run_id}` }, forecast.run_id) : ""],
-        ...Object.entries(found.data_versions || {}).map(([name, version]) => [sentence(name), h("code", {}, typeof version === "object" ? JSON.stringify(version) : String(version))])]),
+        ["Trained up to", found.model?.trained_on || found.model?.tags?.trained_on], ["Run", run ? h("a", { href: `#/runs/${run}` }, run) : ""],
+        ["Code version", found.code_version], ["Published", found.manifest?.produced_at], ["SHA-256 of the week", found.manifest?.sha256 ? h("code", {}, found.manifest.sha256) : ""],
+        ...Object.entries(found.data_versions || {}).map(([name, version]) => [sentence(name), pinned(version)])]),
       table("lineage", [
-        { title: "Week", cell: (row) => row.sales_week }, { title: "Units", cell: (row) => fixed(row.units, 0), num: true },
+        { title: "Delivered", cell: (row) => row.delivery_date || row.sales_week }, { title: "Units", cell: (row) => fixed(row.units, 0), num: true },
         { title: "Raw file", cell: (row) => h("code", {}, row.source_file || ""), wide: true }, { title: "Row", cell: (row) => row.source_row ?? "", num: true },
       ], rows, { caption: "Raw rows behind the forecast", empty: "No raw rows are known for this forecast." })),
   ];

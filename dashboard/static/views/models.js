@@ -1,10 +1,10 @@
 // Models: every segment's production model against the target and the history average; promote and roll back.
 
 import { getOr, post } from "../api.js";
-import { health, MAPE_TARGET } from "../attention.js";
+import { health, learn, target } from "../attention.js";
 import { mapeMeter } from "../charts.js";
 import { h, toast } from "../dom.js";
-import { count, fixed, list, percent, sentence, signed, when, words } from "../format.js";
+import { count, fixed, list, percent, sentence, signed, words } from "../format.js";
 import { ask, badge, card, empty, facts, field, figure, figures, identifier, reasonField, table } from "../parts.js";
 import { accuracy } from "./overview.js";
 
@@ -24,6 +24,7 @@ const FILTERS = {
 export async function load(route, signal) {
   const data = await getOr({ models: [] }, "models", {}, signal);
   const one = route.name ? await getOr(null, `models/${encodeURIComponent(route.name)}`, {}, signal) : null;
+  learn(data);
   if (route.query.has("show")) state.show = route.query.get("show");
   return { ...data, models: data.models || [], groups: data.groups || [], overall: data.overall || {}, name: route.name, one };
 }
@@ -32,18 +33,18 @@ export function render(data, redraw) {
   if (data.name) return detail(data, redraw);
   const { models, overall } = data;
   const ensembles = models.filter((model) => model.kind !== "baseline");
-  const onTarget = ensembles.filter((model) => model.mape !== null && model.mape <= MAPE_TARGET).length;
+  const onTarget = ensembles.filter((model) => model.mape !== null && model.mape <= target.mape).length;
   const better = ensembles.filter((model) => model.mape !== null && model.mape < model.baseline_mape).length;
   const reduction = overall.mape_reduction ?? (overall.baseline_mape ? 1 - overall.mape / overall.baseline_mape : null);
   return [
     h("div", { class: "page-head" }, h("h1", {}, "Models"), h("span", { class: "muted" }, `${count(ensembles.length)} ensembles, ${count(models.length - ensembles.length)} history averages`)),
     figures(
-      figure("MAPE overall", percent(overall.mape), `target ${percent(MAPE_TARGET, 0)}`, overall.mape <= MAPE_TARGET ? "good" : "warn"),
-      figure("Against the history average", signed(reduction === null ? null : -reduction), `average ${percent(overall.baseline_mape)}`, reduction > 0 ? "good" : "bad"),
+      figure("MAPE overall", percent(overall.mape), `target ${percent(target.mape, 0)}`, overall.mape === null || overall.mape === undefined ? "" : overall.mape <= target.mape ? "good" : "warn"),
+      figure("Against the history average", signed(reduction === null ? null : -reduction), `average ${percent(overall.baseline_mape)}`, reduction === null ? "" : reduction > 0 ? "good" : "bad"),
       figure("RMSE 0", fixed(overall.rmse_0), "where nothing was sold"), figure("RMSE all", fixed(overall.rmse_all), "all store weeks"),
-      figure("On target", `${count(onTarget)} / ${count(ensembles.length)}`, "MAPE up to 45 %"), figure("Beat the average", `${count(better)} / ${count(ensembles.length)}`, "history average")),
-    card("By region and segment", { wide: true, note: "MAPE; line = 45 %, tick = history average" }, grid(models)),
-    card("By format and velocity", { wide: true }, accuracy(data.groups)),
+      figure("On target", `${count(onTarget)} / ${count(ensembles.length)}`, `MAPE up to ${percent(target.mape, 0)}`), figure("Beat the average", `${count(better)} / ${count(ensembles.length)}`, "history average")),
+    card("By region and segment", { wide: true, note: `MAPE; line = ${percent(target.mape, 0)}, tick = history average` }, grid(models)),
+    card("By format and velocity", { wide: true }, accuracy(data.groups, true)),
     card("All models", { wide: true, actions: chips(redraw, models) }, rows(models, redraw))];
 }
 
@@ -66,7 +67,7 @@ function grid(models) {
     const flags = [model.failover && "F", model.stale && "S"].filter(Boolean).join(" ");
     return h("a", { class: `tile ${tone}`, href: `#/models/${encodeURIComponent(key)}`, title: `${key}: ${word}, MAPE ${percent(model.mape)}`, "aria-label": `${key}: MAPE ${percent(model.mape)}, ${word}` },
       h("span", { class: "tile-value" }, percent(model.mape, 0), flags ? h("abbr", { title: `${model.failover ? "failover " : ""}${model.stale ? "stale" : ""}` }, flags) : null),
-      model.kind === "baseline" ? null : mapeMeter(model.mape, MAPE_TARGET, model.baseline_mape));
+      model.kind === "baseline" ? null : mapeMeter(model.mape, target.mape, model.baseline_mape));
   };
   return h("div", { class: "table-wrap", "data-scroll": "model-grid", tabindex: "0", role: "region", "aria-label": "Models by region and segment" },
     h("table", { class: "grid tiles" }, h("caption", { class: "sr" }, "MAPE by region, format and velocity"),
@@ -93,22 +94,22 @@ function rows(models, redraw) {
 }
 
 function detail({ models, name, one }, redraw) {
-  const model = models.find((some) => some.segment === name) || one?.model || one;
+  const model = models.find((some) => some.segment === name) || one?.versions?.[0];
   if (!model) return [h("h1", {}, name), empty("There is no model of this segment yet.")];
   const standing = health(model);
   const versions = one?.versions || [model];
-  const act = (action, version) => act1(action, name, version, redraw);
+  const act = (action, version) => change(action, name, versions, version, redraw);
   return [
     h("p", { class: "crumbs" }, h("a", { href: "#/models" }, "Models"), " / ", name.split("-")[0]),
     h("div", { class: "page-head" }, h("h1", {}, name), badge(standing.word, standing.tone === "none" ? "wait" : standing.tone), h("span", { class: "spacer" }),
-      h("button", { type: "button", "data-keep": "promote", onclick: () => act("promote") }, "Promote…"),
+      h("button", { type: "button", "data-keep": "promote", disabled: versions.length < 2, onclick: () => act("promote") }, "Promote…"),
       h("button", { type: "button", class: "danger", "data-keep": "rollback", onclick: () => act("rollback") }, "Roll back…")),
-    model.failover ? h("p", { class: "notice warn" }, `In failover state: ${list(model.failover_reason || model.reasons).map(words).join("; ") || "an older model or the history average stands in"}.`) : null,
+    model.failover ? h("p", { class: "notice warn" }, `In failover state: ${list(model.failover_reason || model.scored_by || model.reasons).map(words).join("; ") || "an older model or the history average stands in"}.`) : null,
     figures(
-      figure("MAPE", percent(model.mape), `target ${percent(MAPE_TARGET, 0)}`, standing.tone === "good" ? "good" : "warn"),
+      figure("MAPE", percent(model.mape), `target ${percent(target.mape, 0)}`, standing.tone === "good" ? "good" : "warn"),
       figure("History average", percent(model.baseline_mape), "the bar to beat"), figure("RMSE 0", fixed(model.rmse_0)), figure("RMSE all", fixed(model.rmse_all)),
       figure("WAPE", percent(model.wape)), figure("Bias", signed(model.bias), model.bias > 0 ? "forecasts too much" : "forecasts too little"),
-      figure("Age", `${fixed(model.age_days, 0)} days`, model.stale ? "older than the limit" : "limit 60 days", model.stale ? "warn" : "")),
+      figure("Age", `${fixed(model.age_days, 0)} days`, model.stale ? "older than the limit" : `limit ${target.staleDays} days`, model.stale ? "warn" : "")),
     card("Versions", { wide: true }, table("versions", [
       { title: "Version", cell: (row) => h("code", {}, String(row.version ?? "–")) },
       { title: "Stage", cell: (row) => badge(row.stage || "none") },
@@ -119,18 +120,20 @@ function detail({ models, name, one }, redraw) {
     ], versions, { caption: "Versions" })),
     card("Facts", { wide: true }, facts([
       ["Segment", model.segment], ["Kind", model.kind], ["Version", identifier(String(model.version ?? ""))], ["Trained on", model.trained_on], ["Verdict", badge(model.accepted ? "accepted" : "refused")],
-      ["Reasons", list(model.reasons).join("; ")], ["Zero actuals left out of MAPE", count(model.mape_excluded)], ["Registered", model.registered_at ? when(model.registered_at) : ""]])),
+      ["Reasons", list(model.reasons).join("; ")], ["Zero actuals left out of MAPE", count(model.mape_excluded)], ["Scored by", words(model.scored_by || "")], ["Data version", identifier(model.data_version)], ["Code version", model.code_version], ["Training job", identifier(model.job)], ["Run", model.run_id ? h("a", { href: `#/runs/${model.run_id}` }, model.run_id) : ""]])),
   ];
 }
 
-async function act1(action, segment, version, redraw) {
+async function change(action, segment, versions, version, redraw) {
+  const others = versions.filter((one) => one.stage !== "production");
+  const options = others.map((one) => [one.version, `${String(one.version).slice(0, 16)} (${one.stage}, MAPE ${percent(one.mape)})`]);
   const verb = action === "promote" ? "Promote" : "Roll back";
   await ask(`${verb} ${segment}`, {
-    text: action === "promote" ? "The version becomes the production model of this segment; the present one retires." : "The previous production version takes over again.",
-    fields: [field("Version", "version", { value: version || "", placeholder: action === "promote" ? "newest candidate" : "previous production version" }), reasonField()],
+    text: action === "promote" ? "The version becomes the production model of this segment; the present one retires." : "The newest retired version becomes the production model again.",
+    fields: [action === "promote" ? field("Version", "version", { options, value: version || others[0]?.version || "", required: true }) : null, reasonField()].filter(Boolean),
     actions: [{ name: action, label: verb, tone: action === "promote" ? "primary" : "danger" }],
     submit: async (values) => {
-      await post(`models/${encodeURIComponent(segment)}/${action}`, { reason: values.reason, version: values.version.trim() || undefined });
+      await post(`models/${encodeURIComponent(segment)}/${action}`, { reason: values.reason, version: values.version });
       toast(`${segment}: ${action === "promote" ? "promoted" : "rolled back"}.`);
       redraw(true);
       return true;

@@ -21,14 +21,21 @@ export function render(data) {
   return [head, ...runs.map(pipeline)];
 }
 
-function pipeline(run, index) {
-  const id = run.run_id || run.pipeline_run_id;
-  const activities = list(run.activities).map((one) => ({
-    name: one.name, status: one.status, started_at: one.started_at, ended_at: one.ended_at, message: one.error?.message || (typeof one.error === "string" ? one.error : ""),
-  }));
-  return card(run.pipeline || run.pipeline_name || "Pipeline", { wide: true, note: `${when(run.started_at)}, ${duration(run.started_at ? seconds(run.started_at, run.ended_at) : null)}` },
-    h("p", {}, badge(run.status), " ", identifier(id), run.correlation_id && run.correlation_id !== id ? h("span", { class: "muted" }, ` correlation ${run.correlation_id}`) : null),
-    run.message || run.error ? h("p", { class: "notice bad" }, typeof run.error === "object" ? run.error.message || JSON.stringify(run.error) : run.message || run.error) : null,
-    Object.keys(run.parameters || {}).length ? facts(Object.entries(run.parameters).map(([name, value]) => [words(name), typeof value === "object" ? JSON.stringify(value) : String(value)])) : null,
-    activities.length ? h("details", { "data-keep": `pipeline-${id}`, open: index === 0 }, h("summary", {}, `${count(activities.length)} activities`), timeline(activities, { label: "Activities" })) : null);
+/** Data Factory's own names for what a pipeline run and its activity runs say. */
+function plain(run) {
+  return {
+    id: run.runId, name: run.pipelineName, status: run.status, started_at: run.runStart, ended_at: run.runEnd, message: run.message, parameters: run.parameters || {},
+    activities: list(run.activityRuns).map((one) => ({
+      name: list(one.path).length > 1 ? list(one.path).join(" / ") : one.activityName, status: one.status, started_at: one.activityRunStart, ended_at: one.activityRunEnd, message: one.error?.message || "",
+    })),
+  };
+}
+
+function pipeline(record, index) {
+  const run = plain(record);
+  return card(run.name || "Pipeline", { wide: true, note: `${when(run.started_at)}, ${duration(run.started_at ? seconds(run.started_at, run.ended_at) : null)}` },
+    h("p", { class: "line" }, badge(run.status), identifier(run.id)),
+    run.message ? h("p", { class: "notice bad" }, run.message) : null,
+    Object.keys(run.parameters).length ? facts(Object.entries(run.parameters).map(([name, value]) => [words(name), Array.isArray(value) ? value.join(", ") : typeof value === "object" ? JSON.stringify(value) : String(value)])) : null,
+    run.activities.length ? h("details", { "data-keep": `pipeline-${run.id}`, open: index === 0 }, h("summary", {}, `${count(run.activities.length)} activities`), timeline(run.activities, { label: "Activities" })) : null);
 }

@@ -1,10 +1,11 @@
 // Data quality: each source by week, why records were set aside, the records themselves, and conditioning them again.
 
 import { get, getOr, post } from "../api.js";
+import { forget, totals } from "../totals.js";
 import { stacked } from "../charts.js";
 import { h, toast } from "../dom.js";
 import { count, list, percent, plural, sentence, sum, when, words } from "../format.js";
-import { ask, badge, card, empty, facts, field, figure, figures, reasonField, table } from "../parts.js";
+import { ask, badge, card, empty, facts, field, figure, figures, table } from "../parts.js";
 
 const PAGE = 50;
 const state = {};
@@ -14,14 +15,17 @@ export const live = () => false;
 
 export async function load(route, signal) {
   const { sources = [] } = await get("sources", {}, signal);
-  if (!route.name) return { sources };
+  if (!route.name) {
+    await Promise.all(sources.map(async (source) => Object.assign(source, await totals(source))));
+    return { sources };
+  }
   const source = sources.find((one) => one.name === route.name) || { name: route.name };
-  const { weeks = [] } = await getOr({ weeks: [] }, `quality/${encodeURIComponent(route.name)}`, {}, signal);
+  const { weeks = [], misplaced_files: misplaced = [] } = await getOr({}, `quality/${encodeURIComponent(route.name)}`, {}, signal);
   const sorted = [...weeks].sort((one, other) => (one.sales_week < other.sales_week ? 1 : -1));
   const week = route.query.get("week") || (sorted.find((one) => one.quarantined > 0) || sorted[0])?.sales_week || "";
   const offset = Number(route.query.get("offset")) || 0;
   const aside = week ? await getOr({ rows: [], total: 0 }, `quarantine/${encodeURIComponent(route.name)}`, { sales_week: week, limit: PAGE, offset }, signal) : { rows: [], total: 0 };
-  return { sources, source, weeks: sorted, week, offset, aside };
+  return { sources, source, weeks: sorted, week, offset, aside, misplaced };
 }
 
 export function render(data, redraw) {
@@ -35,7 +39,8 @@ function all({ sources }, redraw) {
       { title: "Source", cell: (row) => sentence(row.name), sort: (row) => row.name },
       { title: "State", cell: (row) => badge(row.state), sort: (row) => row.state },
       { title: "Latest week", cell: (row) => row.latest_week || "–", sort: (row) => row.latest_week },
-      { title: "Freshness", cell: (row) => (typeof row.freshness === "object" && row.freshness ? row.freshness.text || `${row.freshness.age_weeks ?? "?"} weeks` : words(row.freshness ?? "–")) },
+      { title: "Weeks", cell: (row) => count(row.weeks), sort: (row) => row.weeks, num: true },
+      { title: "Missing", cell: (row) => (row.missing ? h("span", { class: "down" }, count(row.missing)) : count(row.missing)), sort: (row) => row.missing, num: true },
       { title: "Read", cell: (row) => count(row.records_read), sort: (row) => row.records_read, num: true },
       { title: "Quarantined", cell: (row) => (row.records_read ? percent(row.quarantined / row.records_read, 2) : count(row.quarantined)), sort: (row) => row.quarantined, num: true },
       { title: "Cadence", cell: (row) => row.cadence || "–" },
@@ -45,7 +50,7 @@ function all({ sources }, redraw) {
     ], sources, { state, redraw, link: (row) => `#/quality/${encodeURIComponent(row.name)}`, caption: "Sources" }))];
 }
 
-function one({ source, weeks, week, offset, aside }, redraw) {
+function one({ source, weeks, week, offset, aside, misplaced }, redraw) {
   const chosen = weeks.find((entry) => entry.sales_week === week);
   const read = sum(weeks.map((entry) => entry.records_read));
   const wrong = sum(weeks.map((entry) => entry.quarantined));
@@ -58,6 +63,7 @@ function one({ source, weeks, week, offset, aside }, redraw) {
       figure("Records read", count(read), plural(weeks.length, "week")), figure("Conditioned", count(sum(weeks.map((entry) => entry.conditioned)))),
       figure("Quarantined", count(wrong), read ? percent(wrong / read, 2) : "", wrong / read > 0.01 ? "warn" : ""), figure("Duplicates", count(sum(weeks.map((entry) => entry.duplicates)))),
       figure("Owner", source.owner || "–", source.origin), figure("Contract", source.contract_version ?? "–", source.cadence)),
+    misplaced.length ? h("div", { class: "notice warn" }, h("strong", {}, `${plural(misplaced.length, "file")} lie where no week is`), h("p", {}, misplaced.slice(0, 10).join(", "))) : null,
     card("Weeks", { wide: true }, table("weeks", [
       { title: "Week", cell: (row) => row.sales_week, sort: (row) => row.sales_week },
       { title: "Status", cell: (row) => badge(row.status), sort: (row) => row.status },
@@ -65,7 +71,7 @@ function one({ source, weeks, week, offset, aside }, redraw) {
       { title: "Conditioned", cell: (row) => count(row.conditioned), num: true },
       { title: "Quarantined", cell: (row) => count(row.quarantined), sort: (row) => row.quarantined, num: true },
       { title: "Duplicates", cell: (row) => count(row.duplicates), sort: (row) => row.duplicates, num: true },
-      { title: "Why", cell: (row) => Object.entries(row.by_reason || {}).map(([reason, number]) => `${words(reason)} ${count(number)}`).join(", "), wide: true },
+      { title: "Why", cell: (row) => [row.error, ...Object.entries(row.by_reason || {}).map(([reason, number]) => `${words(reason)} ${count(number)}`), ...list(row.warnings)].filter(Boolean).join(", "), wide: true },
       { title: "Data version", cell: (row) => h("code", {}, String(row.data_version || "").slice(0, 12)) },
       { title: "Conditioned at", cell: (row) => when(row.conditioned_at) },
     ], weeks, { state, redraw, link: (row) => `${place}?week=${row.sales_week}`, limit: 10, empty: "No file of this source was conditioned yet." })),
@@ -82,11 +88,12 @@ function browser(aside, redraw) {
   const rows = list(aside.rows);
   if (!rows.length) return empty("No record of this week is in quarantine.");
   return table("quarantine", [
-    { title: "Record", cell: (row) => count(row.record_number), sort: (row) => row.record_number, num: true },
-    { title: "Reason", cell: (row) => words(row.reason), sort: (row) => row.reason },
-    { title: "Column", cell: (row) => row.column || "–", sort: (row) => row.column },
+    { title: "Row", cell: (row) => count(row.source_row), sort: (row) => row.source_row, num: true },
+    { title: "Reason", cell: (row) => words(row.reason_code), sort: (row) => row.reason_code },
+    { title: "Field", cell: (row) => row.field || "–", sort: (row) => row.field },
     { title: "Value", cell: (row) => h("code", {}, row.value ?? "") },
-    { title: "Raw record", cell: (row) => h("code", { class: "raw" }, typeof row.raw === "object" && row.raw ? JSON.stringify(row.raw) : row.raw ?? ""), wide: true },
+    { title: "Expected", cell: (row) => row.expected || "", wide: true },
+    { title: "Raw record", cell: (row) => h("code", { class: "raw" }, row.raw_text ?? ""), wide: true },
     { title: "File", cell: (row) => row.source_file || "", wide: true },
   ], rows, { state, redraw, caption: "Records in quarantine" });
 }
@@ -103,10 +110,11 @@ function pager(place, week, offset, total) {
 async function redrive(source, week, redraw) {
   await ask(`Condition ${words(source)} again`, {
     text: "The raw files are conditioned with today's contract and code. The same bytes give the same version, so nothing is doubled.",
-    fields: [field("Week", "sales_week", { value: week, pattern: "\\d{4}-W\\d{2}", placeholder: "2017-W45", required: true }), reasonField()],
+    fields: [field("Week", "sales_week", { value: week, pattern: "\\d{4}-W\\d{2}", placeholder: "2017-W45", required: true })],
     actions: [{ name: "redrive", label: "Condition again", tone: "primary" }],
     submit: async (values) => {
-      const answer = await post(`quarantine/${encodeURIComponent(source)}/redrive`, { sales_week: values.sales_week, reason: values.reason });
+      const answer = await post(`quarantine/${encodeURIComponent(source)}/redrive`, { sales_week: values.sales_week });
+      forget(source);
       toast(`${sentence(source)}: ${words(answer.status || "asked for")}.`);
       redraw(true);
       const counts = answer.counts || answer;

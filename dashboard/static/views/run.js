@@ -5,6 +5,7 @@ import { stacked, timeline } from "../charts.js";
 import { h, toast } from "../dom.js";
 import { count, duration, fixed, list, percent, plural, seconds, sentence, sum, when, words } from "../format.js";
 import { ask, badge, card, facts, field, figure, figures, identifier, reasonField, table } from "../parts.js";
+import { accuracy } from "./overview.js";
 
 const state = {};
 
@@ -20,7 +21,7 @@ export function render(run, redraw) {
   const ledger = run.completeness || {};
   const explained = sum(Object.values(ledger.explained || {}));
   const judged = (run.verdicts || []).filter((one) => one.kind !== "baseline");
-  const jobs = Object.entries(run.jobs || {}).filter(([, phase]) => phase && count(phase.planned) !== "–");
+  const jobs = Object.entries(run.jobs || {}).filter(([, phase]) => phase && list(phase.items).length);
   const actions = [
     h("button", { type: "button", class: "primary", "data-keep": "replay", onclick: () => replay(run, redraw) }, "Replay…"),
     run.status === "running" ? h("button", { type: "button", class: "danger", "data-keep": "cancel", onclick: () => cancel(run, redraw) }, "Cancel…") : null,
@@ -34,7 +35,7 @@ export function render(run, redraw) {
       figure("Models accepted", judged.length ? `${count(judged.filter((one) => one.accepted).length)} / ${count(judged.length)}` : "–", "acceptance gate"),
       figure("Forecasts published", count(run.publish?.rows), run.publish?.version ? `version ${String(run.publish.version).slice(0, 12)}` : "not published"),
       figure("Completeness gap", ledger.expected ? count(ledger.gap) : "–", ledger.expected ? `${count(ledger.expected)} expected` : "no ledger yet", ledger.gap ? "bad" : ""),
-      typeof run.cost === "object" && run.cost ? figure("Cost", `${fixed(run.cost.amount)} ${run.cost.currency || ""}`, `${fixed(run.cost.node_minutes, 1)} node minutes`) : null),
+      run.cost ? figure("Cost", fixed(run.cost.cost ?? run.cost.amount), `${fixed(run.cost.node_minutes, 1)} node minutes`) : null),
     h("div", { class: "columns" },
       card("Timeline", {}, timeline(run.steps || [])),
       card("Completeness ledger", {}, completeness(ledger, explained))),
@@ -42,7 +43,7 @@ export function render(run, redraw) {
     card("Verdicts of the acceptance gate", { wide: true, note: judged.length ? `${judged.filter((one) => !one.accepted).length} refused` : "" }, verdicts(run, redraw)),
     h("div", { class: "columns" },
       card("Why it trained what it trained", {}, decisions(run, redraw)),
-      card("Data quality", {}, quality(run, redraw))),
+      quality(run, redraw)),
     card("Identity and lineage", { wide: true }, identity(run)),
   ];
 }
@@ -61,7 +62,7 @@ function completeness(ledger, explained) {
 }
 
 function jobsCard(phase, found, redraw) {
-  const items = Array.isArray(found.items) ? found.items : Object.values(found.items || {});
+  const items = list(found.items);
   const parts = [["succeeded", "good"], ["running", "busy"], ["waiting", "wait"], ["planned", "none"], ["failed", "bad"], ["cancelled", "warn"]];
   const by = (name) => items.filter((item) => item.phase === name).length;
   const rows = [...items].sort((one, other) => Number(other.phase === "failed") - Number(one.phase === "failed"));
@@ -75,7 +76,7 @@ function jobsCard(phase, found, redraw) {
         { title: "Took", cell: (job) => duration(job.started_at ? seconds(job.started_at, job.ended_at) : null), sort: (job) => seconds(job.started_at, job.ended_at), num: true },
         { title: "Name", cell: (job) => (job.link ? h("a", { href: job.link, target: "_blank", rel: "noreferrer" }, job.name) : h("code", {}, job.name || "")) },
         { title: "Error", cell: (job) => job.error || "", wide: true },
-      ], rows, { state, redraw, limit: 30 })) : null);
+      ], rows, { state, redraw, limit: 12 })) : null);
 }
 
 function verdicts(run, redraw) {
@@ -102,14 +103,18 @@ function decisions(run, redraw) {
   ], run.decisions || [], { state, redraw, limit: 12, empty: "Nothing was decided yet." });
 }
 
+/** Accuracy of the run's models together, or what its sources delivered: whichever the run tells. */
 function quality(run, redraw) {
-  return table("run-quality", [
+  const groups = run.quality?.groups;
+  const rows = Array.isArray(run.quality) ? run.quality : [];
+  if (groups) return card("Accuracy by format and velocity", {}, accuracy(groups));
+  return card(rows.length ? "Data quality" : "Accuracy", {}, table("run-quality", [
     { title: "Source", cell: (row) => h("a", { href: `#/quality/${encodeURIComponent(row.source)}` }, sentence(row.source)), sort: (row) => row.source },
     { title: "Status", cell: (row) => badge(row.status) },
     { title: "Read", cell: (row) => count(row.records_read), sort: (row) => row.records_read, num: true },
     { title: "Quarantined", cell: (row) => count(row.quarantined), sort: (row) => row.quarantined, num: true },
     { title: "Duplicates", cell: (row) => count(row.duplicates), sort: (row) => row.duplicates, num: true },
-  ], run.quality || [], { state, redraw, empty: "No quality figures in this run." });
+  ], rows, { state, redraw, empty: "No model was measured in this run." }));
 }
 
 function identity(run) {
@@ -118,7 +123,8 @@ function identity(run) {
     facts([
       ["Run", identifier(run.run_id)], ["Kind", run.kind], ["Attempt", run.attempt], ["Replay of", run.replay_of],
       ["Correlation id", identifier(run.correlation_id)], ["Operation id", identifier(run.operation_id, run.links?.trace)],
-      ["Data Factory run", identifier(run.adf?.pipeline_run_id, run.links?.adf)], ["Reason", run.request?.reason || run.reason],
+      ["Data Factory run", identifier(run.adf?.pipeline_run_id, run.links?.adf)], ["Data version", identifier(run.as_of_version)],
+      ["Code version", run.code_version], ["Last week of history", run.cutoff], ["Reason", run.request?.reason || run.reason],
       ["Asked by", run.request?.requested_by], ["Published at", run.publish ? when(run.publish.published_at) : ""], ["Path", run.publish?.path ? h("code", {}, run.publish.path) : ""],
     ]),
     Object.keys(pins).length ? h("details", { "data-keep": "pins" }, h("summary", {}, "Pinned data and code versions"), h("pre", { class: "code" }, JSON.stringify(pins, null, 2))) : null);
@@ -151,15 +157,17 @@ async function replay(run, redraw) {
   });
 }
 
-/** The plan as the API gives it: its lists become lists, its numbers a line. */
-function plan(answer) {
-  const rows = Object.entries(answer).filter(([, value]) => value !== null && value !== "" && !(Array.isArray(value) && !value.length));
-  const show = (value) => {
-    if (Array.isArray(value)) return h("span", {}, `${value.length}: `, value.slice(0, 12).map((one) => (typeof one === "object" ? Object.values(one).map(String).join(" ") : String(one))).join(", "), value.length > 12 ? " …" : "");
-    if (typeof value === "object") return Object.entries(value).map(([key, one]) => `${words(key)} ${Array.isArray(one) ? one.length : typeof one === "object" ? JSON.stringify(one) : one}`).join(", ");
-    return String(value);
+/** What a replay would do: which steps it keeps, which jobs it keeps, adopts or runs. */
+function plan(found) {
+  const steps = (action) => list(found.steps).filter((step) => step.action === action).map((step) => words(step.name)).join(", ");
+  const jobs = (action) => {
+    const chosen = list(found.jobs).filter((job) => job.action === action);
+    const names = chosen.slice(0, 6).map((job) => job.unit).join(", ");
+    return chosen.length ? `${plural(chosen.length, "job")}: ${names}${chosen.length > 6 ? " …" : ""}` : "";
   };
-  return h("div", { class: "notice", id: "plan" }, h("strong", {}, "This would happen"), facts(rows.map(([key, value]) => [sentence(key), show(value)])));
+  return h("div", { class: "notice", id: "plan" }, h("strong", {}, `${found.new_attempt} would`), facts([
+    ["keep the steps", steps("keep")], ["do the steps", steps("do")], ["keep the finished", jobs("keep")], ["adopt the running", jobs("adopt")],
+    ["run", jobs("run") || "no job that is known yet"], ["use", found.data === "fresh" ? "the newest data versions" : "the same pinned data versions"]]));
 }
 
 async function cancel(run, redraw) {

@@ -2,7 +2,7 @@
 
 import { get } from "../api.js";
 import { h } from "../dom.js";
-import { count, duration, percent, plural, seconds, when } from "../format.js";
+import { count, duration, percent, plural, seconds, when, words } from "../format.js";
 import { badge, field, table } from "../parts.js";
 
 const SAVED = "shelfcast.runs.filter";
@@ -11,7 +11,7 @@ const state = { filter: JSON.parse(localStorage.getItem(SAVED) || "{}") };
 export const title = "Runs";
 
 export async function load(_route, signal) {
-  return get("runs", { limit: 1000 }, signal);
+  return get("runs", { limit: 500 }, signal);
 }
 
 export const live = (data) => (data.runs || []).some((run) => run.status === "running");
@@ -30,7 +30,8 @@ export function render(data, redraw) {
     redraw();
   };
   const options = (name) => [["", `Every ${name}`], ...[...new Set(runs.map((run) => run[name]))].sort().map((value) => [value, value])];
-  const summary = (run, key) => run.summary?.[key];
+  const mape = (run) => run.summary?.quality?.mape ?? run.summary?.mape;
+  const rows = (run) => run.summary?.publish?.rows ?? run.summary?.rows;
   return [
     h("div", { class: "page-head" }, h("h1", {}, "Runs"), h("span", { class: "muted" }, `${count(chosen.length)} of ${plural(runs.length, "run")}`)),
     h("div", { class: "filters" },
@@ -43,9 +44,9 @@ export function render(data, redraw) {
       { title: "Status", cell: (run) => badge(run.status), sort: (run) => run.status },
       { title: "Started", cell: (run) => when(run.started_at), sort: (run) => run.started_at },
       { title: "Duration", cell: (run) => duration(run.started_at ? seconds(run.started_at, run.ended_at) : null), sort: (run) => seconds(run.started_at, run.ended_at), num: true },
-      { title: "MAPE", cell: (run) => percent(summary(run, "mape")), sort: (run) => summary(run, "mape"), num: true },
-      { title: "Forecasts", cell: (run) => count(summary(run, "rows") ?? summary(run, "forecasts")), num: true },
-      { title: "Message", cell: (run) => run.message || "", wide: true },
+      { title: "MAPE", cell: (run) => percent(mape(run)), sort: mape, num: true },
+      { title: "Forecasts", cell: (run) => count(rows(run)), sort: rows, num: true },
+      { title: "Message", cell: (run) => run.message || (run.summary?.step ? `at ${words(run.summary.step)}` : ""), wide: true },
     ], chosen, { caption: "Runs", state, redraw, link: (run) => `#/runs/${encodeURIComponent(run.run_id)}`, limit: 50, empty: runs.length ? "No run matches the filter." : "No run yet." }),
   ];
 }

@@ -1,0 +1,262 @@
+"""The page in a real browser: what it shows, what its buttons send, and that data can never become script."""
+
+from __future__ import annotations
+
+import re
+import time
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.dashboard import sample_data as data
+from tests.dashboard.api_server import PageServer, SampleApi
+from tests.dashboard.conftest import Opened
+
+RUN = data.runs(1)[0]["run_id"]
+VIEWS = ("overview", "runs", f"runs/{RUN}", "models", "models/r01-large-fast", "quality", "quality/deliveries", "forecasts",
+         "audit", "pipelines")
+
+
+def test_overview_says_what_needs_somebody_worst_first(opened: Opened) -> None:
+    page = opened()
+    expect(page.locator("h1")).to_have_text(f"Week {data.week(0)}")
+    findings = page.locator(".findings li")
+    expect(findings.first).to_contain_text("failed")
+    expect(page.locator(".findings")).to_contain_text("promotions is late")
+    expect(page.locator(".figures")).to_contain_text("61,204")
+    expect(page.locator(".grid tbody tr")).to_have_count(14)
+    expect(page.locator(".grid thead th")).to_have_count(9)  # the region and eight weeks
+    expect(page.locator(".figures")).to_contain_text(re.compile(r"\d of [\d.]+K|M read"))
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_every_view_is_accessible_in_its_basics(view: str, opened: Opened) -> None:
+    page = opened(f"#/{view}")
+    assert page.locator("h1").count() == 1
+    assert page.evaluate("document.documentElement.lang") == "en"
+    assert page.evaluate(UNNAMED) == []
+    assert page.evaluate(LOW_CONTRAST) == []
+
+
+@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_no_view_is_wider_than_a_phone(view: str, scheme: str, opened: Opened) -> None:
+    page = opened(f"#/{view}", viewport={"width": 390, "height": 844}, color_scheme=scheme)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert page.evaluate(LOW_CONTRAST) == []
+
+
+def test_runs_are_filtered_sorted_and_the_filter_is_kept(opened: Opened) -> None:
+    page = opened("#/runs")
+    expect(page.locator("tbody tr")).to_have_count(9)
+    page.get_by_label("Search").fill("scoring gate")
+    expect(page.locator("tbody tr")).to_have_count(1)
+    assert page.evaluate("document.activeElement.dataset.keep") == "runs-text"
+    page.reload()
+    expect(page.locator("tbody tr")).to_have_count(1)
+    page.get_by_label("Search").fill("")
+    page.get_by_role("button", name="MAPE").click()
+    values = [float(text.split()[0]) for text in page.locator("tbody tr td:nth-child(6)").all_text_contents()]
+    assert values == sorted(values, reverse=True)
+
+
+def test_a_replay_is_previewed_and_then_started_with_its_reason(opened: Opened, api: SampleApi) -> None:
+    page = opened(f"#/runs/{RUN}")
+    page.get_by_role("button", name="Replay…").click()
+    dialog = page.locator("dialog")
+    dialog.get_by_role("button", name="Preview").click()
+    assert api.posted == []  # the reason is missing
+    dialog.get_by_label("Reason").fill("the store list was corrected")
+    dialog.get_by_label("Segments").fill("r01-large-fast, r02-small-slow")
+    dialog.get_by_role("button", name="Preview").click()
+    expect(page.locator("#plan")).to_contain_text("weekly-2017-W45-a2 would")
+    expect(page.locator("#plan")).to_contain_text("2 jobs: r01-large-fast, r02-large-fast")
+    dialog.get_by_role("button", name="Start the replay").click()
+    expect(page.locator(".toast")).to_contain_text("Replay started")
+    wish = {"reason": "the store list was corrected", "data": "same", "segments": ["r01-large-fast", "r02-small-slow"]}
+    assert [body for _, body in api.posted] == [wish | {"dry_run": True}, wish | {"dry_run": False}]
+    assert {path for path, _ in api.posted} == {f"runs/{RUN}/replay"}
+
+
+def test_an_error_of_the_api_stays_in_the_dialog_in_its_own_words(opened: Opened, api: SampleApi) -> None:
+    api.broken[f"runs/{RUN}/replay"] = (409, {"title": "conflict", "detail": f"{RUN} is still running", "remedy": "wait"})
+    page = opened(f"#/runs/{RUN}")
+    page.get_by_role("button", name="Replay…").click()
+    page.locator("dialog").get_by_label("Reason").fill("because it must")
+    page.locator("dialog").get_by_role("button", name="Preview").click()
+    expect(page.locator("dialog .notice.bad")).to_contain_text("is still running")
+    expect(page.locator("dialog .notice.bad")).to_contain_text("Remedy: wait")
+    page.keyboard.press("Escape")
+    expect(page.locator("dialog")).to_have_count(0)
+
+
+def test_a_running_run_is_followed_without_a_reload(opened: Opened, api: SampleApi) -> None:
+    api.running = True
+    page = opened(f"#/runs/{RUN}")
+    expect(page.locator(".page-head .badge")).to_have_text(re.compile("running"))
+    expect(page.get_by_role("button", name="Cancel…")).to_be_visible()
+    page.locator("summary").first.focus()
+    api.running = False
+    expect(page.locator(".page-head .badge")).to_have_text(re.compile("degraded"), timeout=8000)
+
+
+def test_cancel_asks_for_a_reason(opened: Opened, api: SampleApi) -> None:
+    api.running = True
+    page = opened(f"#/runs/{RUN}")
+    page.get_by_role("button", name="Cancel…").click()
+    page.locator("dialog").get_by_label("Reason").fill("wrong week was started")
+    page.locator("dialog").get_by_role("button", name="Cancel the run").click()
+    expect(page.locator("dialog")).to_have_count(0)
+    assert api.posted == [(f"runs/{RUN}/cancel", {"reason": "wrong week was started"})]
+
+
+def test_models_are_filtered_and_one_is_promoted(opened: Opened, api: SampleApi) -> None:
+    page = opened("#/models?show=stale")
+    expect(page.get_by_role("button", name=re.compile("^Stale"))).to_have_attribute("aria-pressed", "true")
+    expect(page.locator(".tiles tbody tr")).to_have_count(14)
+    expect(page.locator(".tiles tbody a.tile")).to_have_count(84)
+    page.locator("a.tile").first.click()
+    expect(page.locator("h1")).to_have_text("r01-large-fast")
+    page.get_by_role("button", name="Promote…").click()
+    page.locator("dialog").get_by_label("Version").select_option("0ld")
+    page.locator("dialog").get_by_label("Reason").fill("the older one was better")
+    page.locator("dialog").get_by_role("button", name="Promote").click()
+    expect(page.locator(".toast")).to_contain_text("promoted")
+    assert api.posted == [("models/r01-large-fast/promote", {"reason": "the older one was better", "version": "0ld"})]
+
+
+def test_a_model_is_rolled_back(opened: Opened, api: SampleApi) -> None:
+    page = opened("#/models/r01-large-fast")
+    page.get_by_role("button", name="Roll back…").click()
+    page.locator("dialog").get_by_label("Reason").fill("forecasts twice too high")
+    page.locator("dialog").get_by_role("button", name="Roll back").click()
+    expect(page.locator(".toast")).to_contain_text("rolled back")
+    assert api.posted[0][0] == "models/r01-large-fast/rollback"
+
+
+def test_the_quarantine_is_browsed_by_page_and_driven_again(opened: Opened, api: SampleApi) -> None:
+    page = opened("#/quality/deliveries?week=2017-W44")
+    expect(page.get_by_role("region", name="Records in quarantine").locator("tbody tr")).to_have_count(50)
+    expect(page.locator("main")).to_contain_text(data.HOSTILE)
+    page.get_by_role("link", name="Next").click()
+    expect(page.locator(".pager")).to_contain_text("51–")
+    page.get_by_role("button", name="Condition again…").click()
+    page.locator("dialog").get_by_role("button", name="Condition again").click()
+    expect(page.locator("dialog .notice")).to_contain_text("Quarantined")
+    assert api.posted == [("quarantine/deliveries/redrive", {"sales_week": "2017-W44"})]
+
+
+def test_a_forecast_is_explained_with_its_chart_and_raw_rows(opened: Opened) -> None:
+    page = opened("#/forecasts")
+    page.locator("tbody th a").nth(1).click()
+    expect(page.locator("#explain canvas")).to_be_visible()
+    expect(page.locator("#explain")).to_contain_text("deliveries/2017-W44/dsd.csv")
+    expect(page.locator("#explain")).to_contain_text("and 1 earlier week")
+    with page.expect_download() as saved:
+        page.get_by_role("button", name="Download CSV").click()
+    assert saved.value.suggested_filename == f"forecasts-{data.week(0)}.csv"
+
+
+def test_hostile_names_are_only_ever_text(opened: Opened) -> None:
+    page = opened("#/forecasts")
+    page.get_by_role("link", name=data.HOSTILE).first.click()
+    expect(page.locator("#explain h2").first).to_contain_text(data.HOSTILE)
+    for view in VIEWS:
+        page.goto(page.url.split("#")[0] + f"#/{view}")
+        page.wait_for_timeout(150)
+    assert page.evaluate("window.hacked") is None
+    assert page.locator("main img").count() == 0
+
+
+def test_the_key_is_asked_once_and_sent_with_every_call(opened: Opened, api: SampleApi) -> None:
+    api.key = "s3cret"
+    page = opened("#/overview", wait_for="#function-key")
+    page.locator("#function-key").fill("s3cret")
+    page.get_by_role("button", name="Continue").click()
+    expect(page.locator("h1")).to_have_text(f"Week {data.week(0)}")
+    page.goto(page.url.split("#")[0] + "#/audit")
+    expect(page.locator("h1")).to_have_text("Audit")
+    assert page.locator("dialog").count() == 0
+
+
+def test_a_key_in_the_address_is_used_and_hidden(opened: Opened, api: SampleApi) -> None:
+    api.key = "s3cret"
+    page = opened("?code=s3cret#/runs")
+    expect(page.locator("h1")).to_have_text("Runs")
+    assert "s3cret" not in page.url and page.url.endswith("#/runs")
+
+
+def test_a_broken_part_says_so_and_can_be_tried_again(opened: Opened, api: SampleApi) -> None:
+    api.broken["runs"] = (503, {"title": "unavailable", "detail": "the storage account cannot be reached"})
+    page = opened("#/runs")
+    expect(page.locator(".notice.bad")).to_contain_text("the storage account cannot be reached")
+    api.broken.clear()
+    page.get_by_role("button", name="Try again").click()
+    expect(page.locator("tbody tr")).to_have_count(9)
+
+
+def test_the_whole_page_works_by_keyboard(opened: Opened) -> None:
+    page = opened()
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    for key, heading in (("r", "Runs"), ("m", "Models"), ("d", "Data quality"), ("f", "Forecasts"), ("a", "Audit")):
+        page.keyboard.press("g")
+        page.keyboard.press(key)
+        expect(page.locator("h1")).to_have_text(heading)
+    page.keyboard.press("g")
+    page.keyboard.press("r")
+    expect(page.locator("h1")).to_have_text("Runs")
+    page.keyboard.press("/")
+    page.keyboard.type("W42")
+    expect(page.locator("tbody tr")).to_have_count(1)
+    page.keyboard.press("Escape")
+    page.locator("h1").click()
+    page.keyboard.press("?")
+    expect(page.locator("dialog")).to_contain_text("Keyboard")
+    page.keyboard.press("Escape")
+    page.keyboard.press("t")
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+
+
+def test_a_thousand_runs_are_usable_within_a_second(opened: Opened, api: SampleApi, server: PageServer) -> None:
+    api.runs = 1000
+    page = opened("#/overview")  # warm: the browser process itself has started
+    sizes: list[int] = []
+    page.on("response", lambda response: sizes.append(int(response.headers.get("content-length", 0))))
+    started = time.monotonic()
+    page.goto("about:blank")
+    page.goto(server.url)
+    expect(page.locator("h1")).to_have_text(f"Week {data.week(0)}")
+    assert time.monotonic() - started < 2.5  # a second on a quiet machine; two cores are shared here
+    page.goto(server.url + "#/runs")
+    expect(page.locator("tbody tr")).to_have_count(50)
+    page.get_by_role("button", name="Show more").click()
+    expect(page.locator("tbody tr")).to_have_count(100)
+
+
+UNNAMED = """() => [...document.querySelectorAll("a, button, input, select, [role=img]")].filter((one) => {
+  const labelled = one.labels?.length || one.getAttribute("aria-label") || one.getAttribute("aria-labelledby");
+  return !labelled && !one.textContent.trim() && !one.getAttribute("title");
+}).map((one) => one.outerHTML.slice(0, 120))"""
+
+# WCAG AA: 4.5 to 1 for text, 3 to 1 for large text, against the first opaque background behind it.
+LOW_CONTRAST = """() => {
+  const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+  const rgba = (text) => { canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = text; canvas.fillRect(0, 0, 1, 1);
+    return [...canvas.getImageData(0, 0, 1, 1).data]; };
+  const light = ([r, g, b]) => { const [x, y, z] = [r, g, b].map((v) => v / 255).map((v) => v <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4);
+    return .2126 * x + .7152 * y + .0722 * z; };
+  const behind = (one) => { for (let at = one; at; at = at.parentElement) { const c = rgba(getComputedStyle(at).backgroundColor); if (c[3] > 250) return c; }
+    return [255, 255, 255, 255]; };
+  const found = new Set();
+  const walker = document.createTreeWalker(document.querySelector(".shell"), NodeFilter.SHOW_TEXT);
+  while (walker.nextNode()) {
+    const one = walker.currentNode.parentElement;
+    if (!walker.currentNode.data.trim() || !one.offsetParent || one.closest(".sr, :disabled, .u-legend")) continue;
+    const style = getComputedStyle(one), size = parseFloat(style.fontSize);
+    const [a, b] = [light(rgba(style.color)), light(behind(one))].sort((x, y) => y - x);
+    const ratio = (a + .05) / (b + .05);
+    if (ratio < (size >= 24 || (size >= 18.6 && style.fontWeight >= 700) ? 3 : 4.5)) found.add(`${ratio.toFixed(2)} ${one.className} ${one.textContent.slice(0, 30)}`);
+  }
+  return [...found];
+}"""
