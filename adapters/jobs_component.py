@@ -138,6 +138,10 @@ def _inputs(
             if numbers and (isinstance(value, bool) or not isinstance(value, numbers)):
                 text = f"input {name} must be {declared['type']}, not {value!r}"
                 raise _rejected(spec, text, field=name, value=value)
+            choices = declared.get("enum")
+            if choices and value not in choices:
+                text = f"input {name} must be one of {', '.join(map(str, choices))}, not {value!r}"
+                raise _rejected(spec, text, field=name, value=value)
             literals[name] = str(value).lower() if isinstance(value, bool) else str(value)
     undeclared = sorted(set(of_step) - set(of_component))
     if undeclared:

@@ -39,7 +39,7 @@ class AzureMlRegistry:
         if existing is None:
             from azure.ai.ml.entities import Model
 
-            wanted = Model(name=name, version=version, path=path, type="custom_model")
+            wanted = Model(name=name, version=version, path=path, type="mlflow_model")
             wanted.tags = tag_values({STAGE_TAG: CANDIDATE, **tags})
             try:
                 with azure_errors(f"registering model {name}:{version}", model=name, version=version):

@@ -314,3 +314,16 @@ def test_an_agent_killed_again_and_again_loses_and_doubles_nothing(
     assert {found.status for found in ends.values()} == {"Completed"}
     assert starts == [1] * len(names)
     assert {found.preempted for found in ends.values()} == {0}
+
+
+def test_a_lake_that_cannot_be_reached_costs_no_job(jobs: LocalJobs) -> None:
+    """The first address answers nobody; the job waits in Preparing until an agent with the right one takes over."""
+    nowhere = jobs.lake_connection.split("BlobEndpoint=")[0] + "BlobEndpoint=http://127.0.0.1:9/devstoreaccount1;"
+    lost = replace(jobs, lake_connection=nowhere)
+    spec = job()
+    lost.submit(spec)
+    until(lambda: status(lost, spec.name).status == "Preparing")
+    time.sleep(1.0)
+    assert status(lost, spec.name).status == "Preparing"
+    end = ended(jobs, spec.name)
+    assert (end.status, end.preempted) == ("Completed", 0)
