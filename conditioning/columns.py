@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+from collections import Counter
+from collections.abc import Iterable
 from typing import Any, Protocol
 
 import numpy as np
@@ -83,6 +85,7 @@ class Column:
         self._rule = rule
         self._decode = decoder(encoding)
         self._ids: dict[bytes, int] = {}  # raw cell -> value id, or negative reject id
+        self._latin_ids: dict[bytes, int] = {}  # the same by the widened bytes of latin blocks
         self._value_ids: dict[str, int] = {}
         self._counts = np.zeros(1024, np.int64)
         self._hashes = np.zeros(0, np.uint64)
@@ -102,8 +105,18 @@ class Column:
             return WideBlock(self, plain_cells, latin)
         if not isinstance(cells, pa.DictionaryArray):
             cells = cells.dictionary_encode()
-        local = [self._id_of(cell, latin) for cell in cells.dictionary.to_pylist()]
+        local = self._lookup(cells.dictionary.to_pylist(), latin)
         return CodedBlock(self, np.take(np.array(local or [0], np.int32), np.asarray(cells.indices)))
+
+    def _lookup(self, cells: list[bytes], latin: bool) -> list[int]:
+        """Return the id of each distinct cell; nearly all were met in an earlier block."""
+        memo = self._latin_ids if latin else self._ids
+        found = list(map(memo.get, cells))
+        if None in found:
+            for place, known in enumerate(found):
+                if known is None:
+                    found[place] = memo[cells[place]] = self._id_of(cells[place], latin)
+        return found  # type: ignore[return-value]
 
     def _id_of(self, cell: bytes, latin: bool) -> int:
         cell = narrowed(cell, latin)
@@ -139,13 +152,14 @@ class Column:
         else:
             self._counts += seen
 
-    def uncount(self, text: str) -> None:
-        """Take one accepted cell back: its row turned out to be a duplicate."""
-        number = self._value_ids.get(text)
-        if not text and self._wide_nulls:
-            self._wide_nulls -= 1
-        elif not self.wide and number is not None:
-            self._counts[number] -= 1
+    def uncount(self, texts: Iterable[str]) -> None:
+        """Take accepted cells back: their rows turned out to be duplicates."""
+        for text, times in Counter(texts).items():
+            number = self._value_ids.get(text)
+            if not text and self.wide:
+                self._wide_nulls -= times  # may go below zero: nulls of coded blocks are added to it
+            elif not self.wide and number is not None:
+                self._counts[number] -= times
 
     def refresh(self) -> tuple[U64, pa.Array]:
         """Return (hashes, CSV text with comma) by value id."""

@@ -106,7 +106,7 @@ def _check_trailer(opened: OpenTable, table: Table, request: OpenRequest) -> Non
 def _check_share(table: Table, request: OpenRequest) -> None:
     counts = table.counts
     bad = counts.quarantined - sum(counts.by_reason[code] for code in UNCOUNTED)
-    if counts.records_read and bad / counts.records_read > request.contract.max_quarantine_share:
+    if bad and (bad == counts.records_read or bad / counts.records_read > request.contract.max_quarantine_share):
         code, number = counts.by_reason.most_common(1)[0]
         example = table.examples[code][0]
         raise FileRefused(

@@ -86,7 +86,7 @@ class Contract:
     unknown_columns: str = "freeze"
     fields_match: str = "partial-strict"
     row_rules: tuple[RowRule, ...] = ()
-    max_quarantine_share: float = 0.5
+    max_quarantine_share: float = 1.0
     allow_empty: bool = False
     dialect: Mapping[str, Any] | None = None
     format: str = ""
@@ -162,7 +162,7 @@ def parse_contract(document: Any, name: str = "table") -> Contract:
     )
     if unknown not in MODES:
         faults.append(f"unknownColumns {unknown!r} is none of {', '.join(MODES)}")
-    share = schema.get("maxQuarantineShare", 0.5)
+    share = schema.get("maxQuarantineShare", 1.0)
     if not isinstance(share, int | float) or not 0 <= share <= 1:
         faults.append(f"maxQuarantineShare {share!r} is not a share between 0 and 1")
     if faults:

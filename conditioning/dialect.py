@@ -60,6 +60,7 @@ class Sheet:
 
     name: str
     sheet: str = ""
+    number: int = 0  # 1-based position of the sheet; 0 = by name
     columns: tuple[str, ...] = ()
 
 

@@ -22,7 +22,7 @@ _CELL_CONSTANTS = np.random.default_rng(7).integers(1, 2**63, size=4096, dtype=n
 _COLUMN_CONSTANTS = np.random.default_rng(11).integers(1, 2**63, size=(3, 4096), dtype=np.uint64) * np.uint64(
     2
 ) + np.uint64(1)
-KEY, CONTENT_1, CONTENT_2 = 0, 1, 2  # lanes
+KEY, KEY_CHECK, CONTENT = 0, 1, 2  # lanes
 
 
 def mix(values: U64) -> U64:

@@ -30,6 +30,7 @@ from conditioning.raw_input import (
 from conditioning.reasons import FileRefused
 from conditioning.record_blocks import BLOCK_BYTES
 from conditioning.row_batches import row_batches
+from conditioning.sniffing import sniff, statement
 
 MAX_NESTING = 3  # a gzip in a zip is seen in practice, more is a trick
 
@@ -236,6 +237,9 @@ def _delimited(
     body: Stream, head: bytes, choices: list[Delimited], request: OpenRequest, encoding: str, found: str
 ) -> OpenTable:
     best: tuple[int, Delimited, int, list[str]] | None = None
+    choices = [
+        item if item.delimiter else sniff(head, item, request.map_of(item), request.contract) for item in choices
+    ]
     for dialect in choices:
         column_map = request.map_of(dialect)
         if dialect.columns:
@@ -267,9 +271,7 @@ def _delimited(
     reader = DelimitedReader(body, request.file, dialect, plan, skip_records=skip, block_bytes=request.block_bytes)
     warnings = list(plan.warnings)
     if dialect.sniffed:
-        warnings.append(
-            f"no dialect is declared: read with delimiter {dialect.delimiter!r} and quote {dialect.quote!r}"
-        )
+        warnings.append(statement(dialect))
     return OpenTable(
         plan,
         iter(reader),
@@ -302,7 +304,7 @@ def _no_header(head: bytes, choices: list[Delimited], request: OpenRequest) -> F
     )
 
 
-def first_records(head: bytes, dialect: Delimited) -> list[list[str]]:
+def first_records(head: bytes, dialect: Delimited, most: int = HEADER_SEARCH_ROWS) -> list[list[str]]:
     """Return the first records of the file, for the search of the header."""
     whole = head[: head.rfind(b"\n") + 1] or head
     try:
@@ -324,7 +326,7 @@ def first_records(head: bytes, dialect: Delimited) -> list[list[str]]:
         for cells in reader:
             if cells and not (dialect.comment and cells[0].startswith(dialect.comment)):
                 records.append(cells)
-            if len(records) > HEADER_SEARCH_ROWS:
+            if len(records) > most:
                 break
     except csv.Error:
         pass  # what was read so far decides; the reader proper names the bad record

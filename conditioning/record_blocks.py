@@ -89,7 +89,7 @@ def record_blocks(
         if b"\r" in fresh:
             if fresh.endswith(b"\r") and not ended:  # its line feed may be the next byte
                 fresh, held = fresh[:-1], b"\r"
-            if fresh.count(b"\r") != fresh.count(b"\r\n"):
+            if _has_lone_return(fresh):
                 fresh = fresh.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         data = rest + fresh if rest else fresh
         if ended:
@@ -129,6 +129,14 @@ def _unterminated(data: bytes, end: int, name: str, delimiter: int, quote: int |
         field="record",
         value=data[start : start + 200].decode("utf-8", "replace"),
     )
+
+
+def _has_lone_return(data: bytes) -> bool:
+    if not data:
+        return False
+    array = np.frombuffer(data, np.uint8)
+    returned = array == _RETURN
+    return bool(returned[-1]) or bool(np.any(returned[:-1] & (array[1:] != _NEWLINE)))
 
 
 def record_spans(data: bytes, delimiter: int, quote: int | None) -> tuple[I64, I64]:

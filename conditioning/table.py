@@ -15,10 +15,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from conditioning.batches import I64, Batch, Broken
-from conditioning.columns import Column, ColumnBlock
+from conditioning.columns import Column, ColumnBlock, quoted
 from conditioning.contract import Contract
-from conditioning.dedupe import Duplicates, KeyLog
-from conditioning.hashing import CONTENT_1, CONTENT_2, KEY, U64, fold, hash_values, mix
+from conditioning.dedupe import Duplicates, KeyLog, merged
+from conditioning.hashing import CONTENT, KEY, KEY_CHECK, U64, fold, hash_values, mix
 from conditioning.headers import Layout
 from conditioning.spool import Scratch, Spool
 from conditioning.standard_csv import DUPLICATE_COLUMNS, QUARANTINE_COLUMNS, line, one_line
@@ -26,6 +26,8 @@ from conditioning.values import WeekBounds, make_rule, sort_key
 
 _EMPTY = pa.scalar(b"", pa.binary())
 _LINE_END = pa.scalar(b"\n", pa.binary())
+_SECOND = np.uint64(0x5851F42D4C957F2D)
+_NO_TEXT = hash_values([""])[0]
 _EXAMPLES = 5  # rows named per reason in the outcome
 
 Write = Callable[[bytes], object]
@@ -166,25 +168,32 @@ class Table:
                     return names[1], high, f"{names[0]} <= {names[1]} (found {low})"
         return None
 
+    def _add_content(self, rows: U64, sign: int) -> None:
+        """Add row hashes to the content hash (or take them away): two sums, so that order does not matter."""
+        sums = int(rows.sum(dtype=np.uint64)), int(mix(rows ^ _SECOND).sum(dtype=np.uint64))
+        for lane in (0, 1):
+            self._content[lane] = (self._content[lane] + sign * sums[lane]) % (1 << 64)
+
     def _emit(self, batch: Batch, blocks: Sequence[ColumnBlock], kept: npt.NDArray[np.bool_] | None) -> None:
         numbers = batch.numbers if kept is None else batch.numbers[kept]
         for block in blocks:
             block.keep(kept)
         if not len(numbers):
             return
-        content = np.zeros(len(numbers), np.uint64), np.zeros(len(numbers), np.uint64)
         hashes: list[U64] = [block.hashes() for block in blocks]
+        content = np.zeros(len(numbers), np.uint64)
         for position, cells in enumerate(hashes):
-            fold(content[0], cells, position, CONTENT_1)
-            fold(content[1], cells, position, CONTENT_2)
-        for lane in (0, 1):
-            self._content[lane] = (self._content[lane] + int(mix(content[lane]).sum(dtype=np.uint64))) % (1 << 64)
+            fold(content, cells, position, CONTENT)
+        self._add_content(mix(content), 1)
         for log, positions in zip(self._logs, self._keys, strict=True):
-            keys, second = np.zeros(len(numbers), np.uint64), np.zeros(len(numbers), np.uint64)
+            keys, check = np.zeros(len(numbers), np.uint64), np.zeros(len(numbers), np.uint64)
             for position in positions:
                 fold(keys, hashes[position], position, KEY)
-                fold(second, hashes[position], position, CONTENT_2)
-            log.add(mix(keys), content[0], numbers, mix(second))
+                fold(check, hashes[position], position, KEY_CHECK)
+            if len(positions) == 1 and not self._contract.primary_key:  # a unique field may be missing more than once
+                absent = hashes[positions[0]] == _NO_TEXT
+                keys[absent] = numbers[absent].astype(np.uint64) * _SECOND
+            log.add(mix(keys), content, mix(check), numbers)
         parts = [part for block in blocks for part in block.parts()]
         rows = pa.array(numbers).cast(pa.string()).cast(pa.binary())
         lines = pc.binary_join_element_wise(*parts, self._file_cell, rows, _LINE_END, _EMPTY)
@@ -204,6 +213,7 @@ class Table:
             {} if batch.weights is None else dict(zip(batch.numbers.tolist(), batch.weights.tolist(), strict=True))
         )
         lines = []
+        source_file = quoted(self._source_file)
         for item in rejected:
             weight = weights.get(item.number, 1)
             self.counts.quarantined += weight
@@ -214,17 +224,8 @@ class Table:
                     {"row": item.number, "field": item.column, "value": item.value[:200], "expected": item.expected}
                 )
             lines.append(
-                line(
-                    (
-                        str(item.number),
-                        item.code,
-                        item.column,
-                        one_line(item.value),
-                        item.expected,
-                        one_line(item.raw),
-                        self._source_file,
-                    )
-                )
+                f"{item.number},{item.code},{quoted(item.column)},{quoted(one_line(item.value))},{quoted(item.expected)},"
+                f"{quoted(one_line(item.raw))},{source_file}\n"
             )
         self._quarantine.write("".join(lines).encode("utf-8", "replace"), len(lines))
 
@@ -248,7 +249,7 @@ class Table:
         found = [log.duplicates() for log in self._logs]
         for log in self._logs:
             log.close()
-        duplicates = found[0] if len(found) == 1 else _merged(found)
+        duplicates = merged(found)
         start = at = 0
         for data, rows in self._data.blocks():
             upto = int(np.searchsorted(duplicates.ordinals, start + rows))
@@ -260,46 +261,41 @@ class Table:
 
     def _without(self, data: bytes, start: int, duplicates: Duplicates, which: slice, write_duplicate: Write) -> bytes:
         breaks = np.flatnonzero(np.frombuffer(data, np.uint8) == 10)
-        local = (duplicates.ordinals[which] - start).tolist()
+        local = duplicates.ordinals[which] - start
+        ends = (breaks[local] + 1).tolist()
+        begins = np.where(local > 0, breaks[local - 1] + 1, 0).tolist()
         kept: list[bytes | memoryview] = []
-        dropped: list[str] = []
+        dropped: list[bytes] = []
         view, last = memoryview(data), 0
-        for row in local:
-            begin = int(breaks[row - 1]) + 1 if row else 0
-            end = int(breaks[row]) + 1
+        for begin, end in zip(begins, ends, strict=True):
             kept.append(view[last:begin])
-            dropped.append(bytes(view[begin:end]).decode())
+            dropped.append(data[begin:end])
             last = end
         kept.append(view[last:])
-        self._book_duplicates(
-            dropped, duplicates.first_numbers[which].tolist(), duplicates.identical[which].tolist(), write_duplicate
-        )
+        self._book_duplicates(b"".join(dropped).decode(), duplicates, which, write_duplicate)
         return b"".join(kept)
 
-    def _book_duplicates(
-        self, dropped: list[str], firsts: list[int], identical: list[bool], write_duplicate: Write
-    ) -> None:
-        rows = list(csv.reader(io.StringIO("".join(dropped))))
-        lines = []
-        for cells, text, first, same in zip(rows, dropped, firsts, identical, strict=True):
-            number = int(cells[-1])
-            weight = self._weights.get(number, 1)
-            self.counts.conditioned -= weight
-            self.counts.duplicates += weight
-            self.counts.conflicting_duplicates += 0 if same else weight
-            for column, cell in zip(self._columns, cells, strict=False):
-                column.uncount(cell)
-            lines.append(
-                line((cells[-1], str(first), "true" if same else "false", text.rstrip("\n"), self._source_file))
-            )
-        content = np.zeros(len(rows), np.uint64), np.zeros(len(rows), np.uint64)
-        for position in range(len(self._columns)):
-            hashes = hash_values([cells[position] for cells in rows])
-            fold(content[0], hashes, position, CONTENT_1)
-            fold(content[1], hashes, position, CONTENT_2)
-        for lane in (0, 1):
-            self._content[lane] = (self._content[lane] - int(mix(content[lane]).sum(dtype=np.uint64))) % (1 << 64)
-        write_duplicate("".join(lines).encode())
+    def _book_duplicates(self, text: str, duplicates: Duplicates, which: slice, write_duplicate: Write) -> None:
+        rows = list(csv.reader(io.StringIO(text)))
+        firsts, identical = duplicates.first_numbers[which].tolist(), duplicates.identical[which].tolist()
+        weights = [self._weights.get(int(cells[-1]), 1) for cells in rows] if self._weights else [1] * len(rows)
+        self.counts.conditioned -= sum(weights)
+        self.counts.duplicates += sum(weights)
+        self.counts.conflicting_duplicates += sum(
+            weight for weight, same in zip(weights, identical, strict=True) if not same
+        )
+        self._add_content(duplicates.content[which], -1)
+        for column, texts in zip(self._columns, zip(*rows, strict=True), strict=False):
+            column.uncount(texts)
+        source_file = quoted(self._source_file)
+        write_duplicate(
+            "".join(
+                [
+                    f"{cells[-1]},{first},{'true' if same else 'false'},{quoted(line_text)},{source_file}\n"
+                    for cells, first, same, line_text in zip(rows, firsts, identical, text.split("\n"), strict=False)
+                ]
+            ).encode()
+        )
 
     def content_hash(self) -> str:
         """Return a hash of the rule columns of all rows, whatever their order, file name and row numbers (after `finish`)."""
@@ -315,20 +311,3 @@ class Table:
         self._quarantine.discard()
         for log in self._logs:
             log.close()
-
-
-def _merged(found: Sequence[Duplicates]) -> Duplicates:
-    if not found:
-        return Duplicates(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.bool_))
-    ordinals = np.concatenate([item.ordinals for item in found])
-    firsts = np.concatenate([item.first_numbers for item in found])
-    identical = np.concatenate([item.identical for item in found])
-    _, first = np.unique(ordinals, return_index=True)
-    return Duplicates(ordinals[first], firsts[first], identical[first])
-
-
-def batches_of(batches: Iterator[Batch], table: Table, wide: set[int]) -> None:
-    """Pass every batch through the table, telling the reader which columns to stop encoding."""
-    for batch in batches:
-        table.take(batch)
-        wide |= table.wide_columns()

@@ -49,6 +49,8 @@ def read_workbook(
         wanted = (
             [name for name in names if name.strip().casefold() == dialect.sheet.casefold()] if dialect.sheet else names
         )
+        if dialect.number:
+            wanted = names[dialect.number - 1 : dialect.number]
         fitting = []
         for name in wanted:
             headers.setdefault(name, [list(map(cell_text, cells)) for cells in _sheet_rows(workbook, name, file)[:12]])
