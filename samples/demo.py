@@ -33,6 +33,7 @@ from samples.demo_summary import print_summary
 
 ROOT = Path(__file__).resolve().parent.parent
 RUN_TIMEOUT_SECONDS = 3600
+PLAIN_WIDTH = 170  # of tables in a log file
 _CODE_FOLDERS = ("ml_jobs", "domain")  # what shapes a model; changes elsewhere do not retrain
 
 
@@ -45,7 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--port", type=int, default=7071, help="port of the page and the routes")
     parser.add_argument("--once", action="store_true", help="end after the summary")
     options = parser.parse_args(arguments)
-    console = Console(highlight=False)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else PLAIN_WIDTH)
     try:
         return _Demo(console, options).run()
     except (DemoError, ShelfcastError) as error:

@@ -84,7 +84,7 @@ def wait_for_outcomes(
     while True:
         check()
         done = {
-            blob.metadata.get("source_file", "").removeprefix(f"{lake_paths.LANDING}/")
+            f"{blob.path.rpartition('/')[0]}/{blob.metadata.get('source_file', '')}"
             for blob in lake.list(lake_paths.CONDITIONED) if blob.path.endswith(".manifest.json")
         }
         count = len(done & wanted)

@@ -29,7 +29,8 @@ def azurite() -> Iterator[str]:
         port = probe.getsockname()[1]
     with tempfile.TemporaryDirectory(prefix="azurite-") as folder:
         process = subprocess.Popen(
-            [str(program), "--blobPort", str(port), "--location", folder, "--silent", "--skipApiVersionCheck"],
+            [str(program), "--blobPort", str(port), "--location", folder, "--silent", "--skipApiVersionCheck",
+             "--disableTelemetry"],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )
         try:
