@@ -34,6 +34,9 @@ param alertEmail string
 @description('Commit of the deployed code; goes into the identity of every run.')
 param codeVersion string = 'unversioned'
 
+@description('Where docs/personas/operations.md is published; alerts link to its sections.')
+param runbookUrl string = 'https://github.com/shelfcast/shelfcast/blob/main/docs/personas/operations.md'
+
 @description('First day of the budget, the first of a month. Azure refuses another day.')
 param budgetStart string = utcNow('yyyy-MM-01')
 
@@ -70,6 +73,7 @@ module product 'product.bicep' = {
     alertEmail: alertEmail
     codeVersion: codeVersion
     budgetStart: budgetStart
+    runbookUrl: runbookUrl
   }
 }
 

@@ -15,6 +15,7 @@ param entraClientId string
 param alertEmail string
 param codeVersion string
 param budgetStart string
+param runbookUrl string
 
 // One container a zone: domain/lake_paths.py, CONTAINERS (tests/infra compares the two).
 var zones = [
@@ -33,7 +34,7 @@ var names = {
   app: 'func-shelfcast-${environmentName}-${shortToken}'
   package: 'app-package'
   workspace: 'mlw-shelfcast-${environmentName}'
-  compute: 'train'
+  compute: 'cpu-cluster'
   hub: 'shelfcast'
 }
 
@@ -322,6 +323,18 @@ module alerts 'modules/alerts.bicep' = {
     lakeId: lake.outputs.id
     factoryId: dataFactory.outputs.id
     functionAppId: functionApp.outputs.id
+  }
+}
+
+module alertRules 'modules/alert-rules.bicep' = {
+  params: {
+    environmentName: environmentName
+    location: location
+    tags: tags
+    componentId: monitoring.outputs.componentId
+    urgentGroupId: alerts.outputs.urgentGroupId
+    workdayGroupId: alerts.outputs.workdayGroupId
+    runbookUrl: runbookUrl
   }
 }
 
