@@ -180,12 +180,12 @@ def condition_missed_files(timer: func.TimerRequest) -> None:  # noqa: ARG001 - 
 
 
 def _call(body: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Run an activity's body; an error that no retry can cure becomes a result, so that no retry is wasted on it."""
+    """Run an activity's body. What only time can cure answers {"again": seconds}, what nothing can cure {"failed"}."""
     try:
         return body()
     except ShelfcastError as error:
         if error.retryable:
-            raise
+            return {"again": float(error.fields.get("retry_after", 5.0)), "why": error.message}
         return {"failed": f"{error.code}: {error.message}"}
 
 

@@ -16,7 +16,7 @@ from conditioning.headers import find_header, match, plain
 from conditioning.values import make_rule
 
 DELIMITERS = (",", ";", "\t", "|", ":", "~", "^")
-_QUOTES = ('"', "'")
+_SINGLE_QUOTED = re.compile(rb"(^|[,;\t|])'[^'\r\n]*'([,;\t|]|\r?$)", re.MULTILINE)
 _DECIMAL_COMMA = re.compile(r"[+-]?(\d{1,3}(\.\d{3})+,\d+|\d+,(\d{1,2}|\d{4,}))")
 _DECIMAL_POINT = re.compile(r"[+-]?(\d{1,3}(,\d{3})+\.\d+|\d+\.(\d{1,2}|\d{4,}))")
 _SAMPLE = 200
@@ -27,19 +27,19 @@ def sniff(head: bytes, dialect: Delimited, column_map: ColumnMap, contract: Cont
     from conditioning.open_table import first_records
 
     best: tuple[tuple[int, int, int], Delimited] | None = None
-    for quote in _QUOTES if dialect.quote == '"' else (dialect.quote,):
-        for rank, delimiter in enumerate(DELIMITERS):
-            candidate = replace(dialect, delimiter=delimiter, quote=quote)
-            records = first_records(head, candidate, _SAMPLE)
-            if not records:
-                continue
-            found = find_header(records, column_map, contract)
-            fits = match(found[1], column_map, contract) if found else 0
-            width, alike = Counter(map(len, records)).most_common(1)[0]
-            clean = 0 if any(cell[:1] in _QUOTES for cells in records for cell in cells) else 1
-            score = (fits, alike * min(width, 50) if width > 1 else 0, clean * 100 - rank)
-            if best is None or score > best[0]:
-                best = (score, candidate)
+    # A single quote is an apostrophe unless whole cells stand in them and no double quote is about.
+    quote = "'" if b'"' not in head and _SINGLE_QUOTED.search(head) else dialect.quote
+    for rank, delimiter in enumerate(DELIMITERS):
+        candidate = replace(dialect, delimiter=delimiter, quote=quote)
+        records = first_records(head, candidate, _SAMPLE)
+        if not records:
+            continue
+        found = find_header(records, column_map, contract)
+        fits = match(found[1], column_map, contract) if found else 0
+        width, alike = Counter(map(len, records)).most_common(1)[0]
+        score = (fits, alike * min(width, 50) if width > 1 else 0, -rank)
+        if best is None or score > best[0]:
+            best = (score, candidate)
     if best is None:
         return replace(dialect, delimiter=",")
     chosen = best[1]
