@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import logging
+import os
 import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -17,6 +18,10 @@ MAX_BODY_BYTES = 1_000_000  # every body here is a small JSON object
 READER = "reader"
 OPERATOR = "operator"
 _PRINCIPAL = "x-ms-client-principal"
+# With sign-in (HTTP_AUTH=entra) the platform turns strangers away before they get here and vouches for the principal
+# header; a function key on top would lock out managed identities, which have none.
+SIGNED_IN = os.environ.get("HTTP_AUTH", "keys") == "entra"
+ROUTE_AUTH = func.AuthLevel.ANONYMOUS if SIGNED_IN else func.AuthLevel.FUNCTION
 
 
 def answer(document: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> func.HttpResponse:
@@ -80,10 +85,13 @@ def caller(request: func.HttpRequest, role: str) -> str:
     """Return who calls, if the role allows it; raise Forbidden otherwise.
 
     With App Service authentication the platform sends the client principal, whose app roles decide (an operator may
-    also read). Without it the host has already checked the function key, and whoever has the key is an operator.
+    also read). Without it the host has already checked the function key, and whoever has the key is an operator;
+    a principal that somebody with the key sends along can only narrow what they may do.
     """
     raw = request.headers.get(_PRINCIPAL)
     if not raw:
+        if SIGNED_IN:
+            raise Forbidden("nobody is signed in", role=role, remedy="sign in with Entra ID")
         return "function key"
     try:
         principal = json.loads(base64.b64decode(raw))

@@ -7,8 +7,12 @@ from dataclasses import dataclass, fields
 
 from domain.errors import BadSetting
 
-ML_PLATFORMS = ("local", "azureml")
-TELEMETRY_BACKENDS = ("opencensus", "log", "none")
+_CHOICES = {
+    "ml_platform": ("local", "azureml"),
+    "telemetry_backend": ("opencensus", "log", "none"),
+    "http_auth": ("keys", "entra"),
+    "train_effort": ("quick", "standard"),
+}
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,7 @@ class Settings:
     telemetry_backend: str  # TELEMETRY_BACKEND: opencensus | log | none
     applicationinsights_connection_string: str  # APPLICATIONINSIGHTS_CONNECTION_STRING: empty = local log
     applicationinsights_authentication_string: str  # same name; Authorization=AAD;ClientId=... for Entra
+    http_auth: str  # HTTP_AUTH: keys (function keys) | entra (App Service signs callers in; nowhere else)
     code_version: str  # CODE_VERSION: commit of the deployed code; goes into every identity
     train_effort: str  # TRAIN_EFFORT: quick | standard
     max_jobs_in_flight: int  # MAX_JOBS_IN_FLIGHT: jobs that a run keeps submitted at once
@@ -61,18 +66,13 @@ class Settings:
                     faults.append(f"{key}={raw!r} is not a number >= 0")
             else:
                 values[field.name] = raw
-        platform = values["ml_platform"]
-        if platform not in ML_PLATFORMS:
-            faults.append(f"ML_PLATFORM={platform!r} is not one of {', '.join(ML_PLATFORMS)}")
-        if platform == "azureml":
+        faults += [
+            f"{name.upper()}={values[name]!r} is not one of {', '.join(known)}"
+            for name, known in _CHOICES.items() if values[name] not in known
+        ]
+        if values["ml_platform"] == "azureml":
             needed = ("aml_subscription_id", "aml_resource_group", "aml_workspace", "aml_compute")
             faults += [f"{name.upper()} is missing (azureml needs it)" for name in needed if not values[name]]
-        if values["telemetry_backend"] not in TELEMETRY_BACKENDS:
-            faults.append(
-                f"TELEMETRY_BACKEND={values['telemetry_backend']!r} is not one of {', '.join(TELEMETRY_BACKENDS)}"
-            )
-        if values["train_effort"] not in ("quick", "standard"):
-            faults.append(f"TRAIN_EFFORT={values['train_effort']!r} is not quick or standard")
         if faults:
             raise BadSetting(
                 "settings are not usable: " + "; ".join(faults) + ". Set them as app settings or in local.settings.json"
@@ -85,6 +85,7 @@ _DEFAULTS = {
     "ML_PLATFORM": "local",
     "DATA_DIR": ".data/local",
     "TELEMETRY_BACKEND": "opencensus",
+    "HTTP_AUTH": "keys",
     "CODE_VERSION": "unversioned",
     "TRAIN_EFFORT": "standard",
     "MAX_JOBS_IN_FLIGHT": "20",

@@ -13,7 +13,7 @@ import azure.functions as func
 
 from domain import activity_names as names
 from domain.errors import ShelfcastError
-from http_api import OPERATOR, READER, answer, caller, json_body, number, respond
+from http_api import OPERATOR, READER, ROUTE_AUTH, answer, caller, json_body, number, respond
 
 blueprint = df.Blueprint()
 
@@ -36,7 +36,7 @@ def _with_correlation_id(req: func.HttpRequest, body: dict[str, Any]) -> dict[st
     return {**body, "correlation_id": given}
 
 
-@blueprint.route(route="condition/{source}", methods=["POST"], auth_level=func.AuthLevel.FUNCTION)
+@blueprint.route(route="condition/{source}", methods=["POST"], auth_level=ROUTE_AUTH)
 def condition(req: func.HttpRequest) -> func.HttpResponse:
     """Bring a source up to date through a sales week, or condition one file of it."""
 
@@ -47,7 +47,7 @@ def condition(req: func.HttpRequest) -> func.HttpResponse:
     return respond(req, body)
 
 
-@blueprint.route(route="sources", methods=["GET"], auth_level=func.AuthLevel.FUNCTION)
+@blueprint.route(route="sources", methods=["GET"], auth_level=ROUTE_AUTH)
 def list_sources(req: func.HttpRequest) -> func.HttpResponse:
     """List the sources: contract, owner, cadence, dialects, how fresh each is."""
 
@@ -61,7 +61,7 @@ def list_sources(req: func.HttpRequest) -> func.HttpResponse:
     return respond(req, body)
 
 
-@blueprint.route(route="quality/{source}", methods=["GET"], auth_level=func.AuthLevel.FUNCTION)
+@blueprint.route(route="quality/{source}", methods=["GET"], auth_level=ROUTE_AUTH)
 def show_quality(req: func.HttpRequest) -> func.HttpResponse:
     """Show a source's quality, week by week."""
 
@@ -82,7 +82,7 @@ def show_quality(req: func.HttpRequest) -> func.HttpResponse:
     return respond(req, body)
 
 
-@blueprint.route(route="quarantine/{source}", methods=["GET"], auth_level=func.AuthLevel.FUNCTION)
+@blueprint.route(route="quarantine/{source}", methods=["GET"], auth_level=ROUTE_AUTH)
 def show_quarantine(req: func.HttpRequest) -> func.HttpResponse:
     """Page through a source's quarantined records."""
 
@@ -100,7 +100,7 @@ def show_quarantine(req: func.HttpRequest) -> func.HttpResponse:
     return respond(req, body)
 
 
-@blueprint.route(route="quarantine/{source}/redrive", methods=["POST"], auth_level=func.AuthLevel.FUNCTION)
+@blueprint.route(route="quarantine/{source}/redrive", methods=["POST"], auth_level=ROUTE_AUTH)
 def redrive_quarantine(req: func.HttpRequest) -> func.HttpResponse:
     """Condition a week again, under today's rules or with corrected records."""
 
@@ -117,7 +117,7 @@ def redrive_quarantine(req: func.HttpRequest) -> func.HttpResponse:
     return respond(req, body)
 
 
-@blueprint.route(route="gate/{sales_week}", methods=["GET", "POST"], auth_level=func.AuthLevel.FUNCTION)
+@blueprint.route(route="gate/{sales_week}", methods=["GET", "POST"], auth_level=ROUTE_AUTH)
 def show_gate(req: func.HttpRequest) -> func.HttpResponse:
     """Say whether a week's data are good enough to run on, and if not, why."""
 

@@ -326,18 +326,6 @@ module alerts 'modules/alerts.bicep' = {
   }
 }
 
-module alertRules 'modules/alert-rules.bicep' = {
-  params: {
-    environmentName: environmentName
-    location: location
-    tags: tags
-    componentId: monitoring.outputs.componentId
-    urgentGroupId: alerts.outputs.urgentGroupId
-    workdayGroupId: alerts.outputs.workdayGroupId
-    runbookUrl: runbookUrl
-  }
-}
-
 module budget 'modules/budget.bicep' = {
   params: {
     name: 'budget-shelfcast-${environmentName}'

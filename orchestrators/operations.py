@@ -10,7 +10,7 @@ import azure.functions as func
 from domain import activity_names as names
 from domain.errors import BadRequest, ShelfcastError
 from domain.runs import RunId, RunRequest, RunStatus
-from http_api import OPERATOR, READER, answer, caller, json_body, number, problem, respond
+from http_api import OPERATOR, READER, ROUTE_AUTH, answer, caller, json_body, number, problem, respond
 
 blueprint = df.Blueprint()
 
@@ -52,7 +52,7 @@ def _started(request: func.HttpRequest, run_id: str, is_new: bool) -> func.HttpR
     return answer(document, 202, {"Location": wait_url, "Retry-After": str(WAIT_SECONDS)})
 
 
-@blueprint.route(route="runs", methods=["POST"], auth_level=func.AuthLevel.FUNCTION)
+@blueprint.route(route="runs", methods=["POST"], auth_level=ROUTE_AUTH)
 @blueprint.durable_client_input(client_name="client")
 async def start_run(req: func.HttpRequest, client: df.DurableOrchestrationClient) -> func.HttpResponse:
     """Start a run; the same wish again is the same run."""
@@ -67,7 +67,7 @@ async def start_run(req: func.HttpRequest, client: df.DurableOrchestrationClient
     return _started(req, run_id, is_new)
 
 
-@blueprint.route(route="runs/webhook", methods=["POST"], auth_level=func.AuthLevel.FUNCTION)
+@blueprint.route(route="runs/webhook", methods=["POST"], auth_level=ROUTE_AUTH)
 @blueprint.durable_client_input(client_name="client")
 async def start_run_webhook(req: func.HttpRequest, client: df.DurableOrchestrationClient) -> func.HttpResponse:
     """Start a run for a Data Factory WebHook activity; its callBackUri is called when the run has ended."""
@@ -85,7 +85,7 @@ async def start_run_webhook(req: func.HttpRequest, client: df.DurableOrchestrati
     return _started(req, run_id, is_new)
 
 
-@blueprint.route(route="runs/{run_id}/replay", methods=["POST"], auth_level=func.AuthLevel.FUNCTION)
+@blueprint.route(route="runs/{run_id}/replay", methods=["POST"], auth_level=ROUTE_AUTH)
 @blueprint.durable_client_input(client_name="client")
 async def replay_run(req: func.HttpRequest, client: df.DurableOrchestrationClient) -> func.HttpResponse:
     """Replay an ended run: adopt what is done, do what is missing; dry_run only shows the plan."""
@@ -105,7 +105,7 @@ async def replay_run(req: func.HttpRequest, client: df.DurableOrchestrationClien
     return answer(outcome, 202, dict(started.headers))
 
 
-@blueprint.route(route="runs/{run_id}/cancel", methods=["POST"], auth_level=func.AuthLevel.FUNCTION)
+@blueprint.route(route="runs/{run_id}/cancel", methods=["POST"], auth_level=ROUTE_AUTH)
 def cancel_run(req: func.HttpRequest) -> func.HttpResponse:
     """Ask a run to stop at its next look at the jobs."""
     def body() -> func.HttpResponse:
@@ -122,7 +122,7 @@ def cancel_run(req: func.HttpRequest) -> func.HttpResponse:
     return respond(req, body)
 
 
-@blueprint.route(route="runs", methods=["GET"], auth_level=func.AuthLevel.FUNCTION)
+@blueprint.route(route="runs", methods=["GET"], auth_level=ROUTE_AUTH)
 def list_runs(req: func.HttpRequest) -> func.HttpResponse:
     """List the newest runs."""
     def body() -> func.HttpResponse:
@@ -135,7 +135,7 @@ def list_runs(req: func.HttpRequest) -> func.HttpResponse:
     return respond(req, body)
 
 
-@blueprint.route(route="runs/{run_id}", methods=["GET"], auth_level=func.AuthLevel.FUNCTION)
+@blueprint.route(route="runs/{run_id}", methods=["GET"], auth_level=ROUTE_AUTH)
 def show_run(req: func.HttpRequest) -> func.HttpResponse:
     """Show all that the ledger knows of a run."""
     def body() -> func.HttpResponse:
@@ -148,7 +148,7 @@ def show_run(req: func.HttpRequest) -> func.HttpResponse:
     return respond(req, body)
 
 
-@blueprint.route(route="runs/{run_id}/wait", methods=["GET"], auth_level=func.AuthLevel.FUNCTION)
+@blueprint.route(route="runs/{run_id}/wait", methods=["GET"], auth_level=ROUTE_AUTH)
 @blueprint.durable_client_input(client_name="client")
 async def wait_for_run(req: func.HttpRequest, client: df.DurableOrchestrationClient) -> func.HttpResponse:
     """202 with Location and Retry-After until the run has ended, then 200 with its outcome (for a WebActivity)."""

@@ -8,12 +8,12 @@ import azure.functions as func
 from domain.errors import BadRequest
 from domain.sales_weeks import SalesWeek
 from domain.segments import Segment
-from http_api import OPERATOR, READER, answer, caller, json_body, number, respond
+from http_api import OPERATOR, READER, ROUTE_AUTH, answer, caller, json_body, number, respond
 
 blueprint = df.Blueprint()
 
 
-@blueprint.route(route="models", methods=["GET"], auth_level=func.AuthLevel.FUNCTION)
+@blueprint.route(route="models", methods=["GET"], auth_level=ROUTE_AUTH)
 def list_models(req: func.HttpRequest) -> func.HttpResponse:
     """List the model that stands for each segment, with verdict, age and failover state."""
     def body() -> func.HttpResponse:
@@ -26,7 +26,7 @@ def list_models(req: func.HttpRequest) -> func.HttpResponse:
     return respond(req, body)
 
 
-@blueprint.route(route="models/{segment}", methods=["GET"], auth_level=func.AuthLevel.FUNCTION)
+@blueprint.route(route="models/{segment}", methods=["GET"], auth_level=ROUTE_AUTH)
 def show_model(req: func.HttpRequest) -> func.HttpResponse:
     """Show every version of one segment's model."""
     def body() -> func.HttpResponse:
@@ -39,7 +39,7 @@ def show_model(req: func.HttpRequest) -> func.HttpResponse:
     return respond(req, body)
 
 
-@blueprint.route(route="models/{segment}/promote", methods=["POST"], auth_level=func.AuthLevel.FUNCTION)
+@blueprint.route(route="models/{segment}/promote", methods=["POST"], auth_level=ROUTE_AUTH)
 def promote_model(req: func.HttpRequest) -> func.HttpResponse:
     """Promote one version of a segment's model."""
     def body() -> func.HttpResponse:
@@ -56,7 +56,7 @@ def promote_model(req: func.HttpRequest) -> func.HttpResponse:
     return respond(req, body)
 
 
-@blueprint.route(route="models/{segment}/rollback", methods=["POST"], auth_level=func.AuthLevel.FUNCTION)
+@blueprint.route(route="models/{segment}/rollback", methods=["POST"], auth_level=ROUTE_AUTH)
 def roll_back_model(req: func.HttpRequest) -> func.HttpResponse:
     """Bring the newest retired version of a segment's model back."""
     def body() -> func.HttpResponse:
@@ -70,7 +70,7 @@ def roll_back_model(req: func.HttpRequest) -> func.HttpResponse:
     return respond(req, body)
 
 
-@blueprint.route(route="forecasts/{sales_week}", methods=["GET"], auth_level=func.AuthLevel.FUNCTION)
+@blueprint.route(route="forecasts/{sales_week}", methods=["GET"], auth_level=ROUTE_AUTH)
 def show_forecasts(req: func.HttpRequest) -> func.HttpResponse:
     """Return a week's published forecasts as JSON, or as the published CSV (format=csv)."""
     def body() -> func.HttpResponse:
@@ -95,7 +95,7 @@ def show_forecasts(req: func.HttpRequest) -> func.HttpResponse:
     return respond(req, body)
 
 
-@blueprint.route(route="forecasts/{sales_week}/rollback", methods=["POST"], auth_level=func.AuthLevel.FUNCTION)
+@blueprint.route(route="forecasts/{sales_week}/rollback", methods=["POST"], auth_level=ROUTE_AUTH)
 def roll_back_forecasts(req: func.HttpRequest) -> func.HttpResponse:
     """Make the version published before the current one current again."""
     def body() -> func.HttpResponse:
@@ -111,7 +111,7 @@ def roll_back_forecasts(req: func.HttpRequest) -> func.HttpResponse:
     return respond(req, body)
 
 
-@blueprint.route(route="explain", methods=["GET"], auth_level=func.AuthLevel.FUNCTION)
+@blueprint.route(route="explain", methods=["GET"], auth_level=ROUTE_AUTH)
 def explain_forecast(req: func.HttpRequest) -> func.HttpResponse:
     """Return where one published number comes from, down to the raw rows."""
     def body() -> func.HttpResponse:
@@ -127,7 +127,7 @@ def explain_forecast(req: func.HttpRequest) -> func.HttpResponse:
     return respond(req, body)
 
 
-@blueprint.route(route="audit", methods=["GET"], auth_level=func.AuthLevel.FUNCTION)
+@blueprint.route(route="audit", methods=["GET"], auth_level=ROUTE_AUTH)
 def show_audit(req: func.HttpRequest) -> func.HttpResponse:
     """Return the newest lines of the audit trail and whether the whole of it verifies."""
     def body() -> func.HttpResponse:
@@ -143,7 +143,7 @@ def show_audit(req: func.HttpRequest) -> func.HttpResponse:
     return respond(req, body)
 
 
-@blueprint.route(route="pipelines/runs", methods=["GET"], auth_level=func.AuthLevel.FUNCTION)
+@blueprint.route(route="pipelines/runs", methods=["GET"], auth_level=ROUTE_AUTH)
 def list_pipeline_runs(req: func.HttpRequest) -> func.HttpResponse:
     """List the newest Data Factory pipeline runs with their activities."""
     def body() -> func.HttpResponse:

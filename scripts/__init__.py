@@ -1,0 +1,1 @@
+"""What operators, pipelines and the Makefile call; nothing here is deployed."""
