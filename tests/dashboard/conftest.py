@@ -39,7 +39,8 @@ def opened(browser: Browser, server: PageServer) -> Iterator[Opened]:
     contexts = []
 
     def open_view(place: str = "#/overview", wait_for: str = "main[aria-busy=false]", **options: Any) -> Page:
-        context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, "reduced_motion": "reduce"} | options)
+        usual: dict[str, Any] = {"viewport": {"width": 1280, "height": 900}, "reduced_motion": "reduce"}
+        context = browser.new_context(**usual | options)
         contexts.append(context)
         page = context.new_page()
         page.on("pageerror", lambda error: faults.append(str(error)))

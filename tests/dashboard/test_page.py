@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import expect
@@ -13,8 +14,13 @@ from tests.dashboard.api_server import PageServer, SampleApi
 from tests.dashboard.conftest import Opened
 
 RUN = data.runs(1)[0]["run_id"]
-VIEWS = ("overview", "runs", f"runs/{RUN}", "models", "models/r01-large-fast", "quality", "quality/deliveries", "forecasts",
-         "audit", "pipelines")
+VIEWS = (
+    "overview", "runs", f"runs/{RUN}", "models", "models/r01-large-fast", "quality", "quality/deliveries", "forecasts",
+    "audit", "pipelines",
+)
+HERE = Path(__file__).parent
+UNNAMED = (HERE / "unnamed_controls.js").read_text("utf-8")
+LOW_CONTRAST = (HERE / "low_contrast.js").read_text("utf-8")
 
 
 def test_overview_says_what_needs_somebody_worst_first(opened: Opened) -> None:
@@ -79,7 +85,8 @@ def test_a_replay_is_previewed_and_then_started_with_its_reason(opened: Opened, 
 
 
 def test_an_error_of_the_api_stays_in_the_dialog_in_its_own_words(opened: Opened, api: SampleApi) -> None:
-    api.broken[f"runs/{RUN}/replay"] = (409, {"title": "conflict", "detail": f"{RUN} is still running", "remedy": "wait"})
+    problem = {"title": "conflict", "detail": f"{RUN} is still running", "remedy": "wait"}
+    api.broken[f"runs/{RUN}/replay"] = (409, problem)
     page = opened(f"#/runs/{RUN}")
     page.get_by_role("button", name="Replay…").click()
     page.locator("dialog").get_by_label("Reason").fill("because it must")
@@ -232,31 +239,3 @@ def test_a_thousand_runs_are_usable_within_a_second(opened: Opened, api: SampleA
     expect(page.locator("tbody tr")).to_have_count(50)
     page.get_by_role("button", name="Show more").click()
     expect(page.locator("tbody tr")).to_have_count(100)
-
-
-UNNAMED = """() => [...document.querySelectorAll("a, button, input, select, [role=img]")].filter((one) => {
-  const labelled = one.labels?.length || one.getAttribute("aria-label") || one.getAttribute("aria-labelledby");
-  return !labelled && !one.textContent.trim() && !one.getAttribute("title");
-}).map((one) => one.outerHTML.slice(0, 120))"""
-
-# WCAG AA: 4.5 to 1 for text, 3 to 1 for large text, against the first opaque background behind it.
-LOW_CONTRAST = """() => {
-  const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
-  const rgba = (text) => { canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = text; canvas.fillRect(0, 0, 1, 1);
-    return [...canvas.getImageData(0, 0, 1, 1).data]; };
-  const light = ([r, g, b]) => { const [x, y, z] = [r, g, b].map((v) => v / 255).map((v) => v <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4);
-    return .2126 * x + .7152 * y + .0722 * z; };
-  const behind = (one) => { for (let at = one; at; at = at.parentElement) { const c = rgba(getComputedStyle(at).backgroundColor); if (c[3] > 250) return c; }
-    return [255, 255, 255, 255]; };
-  const found = new Set();
-  const walker = document.createTreeWalker(document.querySelector(".shell"), NodeFilter.SHOW_TEXT);
-  while (walker.nextNode()) {
-    const one = walker.currentNode.parentElement;
-    if (!walker.currentNode.data.trim() || !one.offsetParent || one.closest(".sr, :disabled, .u-legend")) continue;
-    const style = getComputedStyle(one), size = parseFloat(style.fontSize);
-    const [a, b] = [light(rgba(style.color)), light(behind(one))].sort((x, y) => y - x);
-    const ratio = (a + .05) / (b + .05);
-    if (ratio < (size >= 24 || (size >= 18.6 && style.fontWeight >= 700) ? 3 : 4.5)) found.add(`${ratio.toFixed(2)} ${one.className} ${one.textContent.slice(0, 30)}`);
-  }
-  return [...found];
-}"""
