@@ -72,13 +72,17 @@ class Place:
         """The finding's place."""
         return f"{self.pipeline.name}/{self.activity.name}"
 
+    def definition(self) -> dict[str, Any]:
+        """The activity's JSON without its inner activities."""
+        return {**self.activity.definition, "typeProperties": self.activity.own_properties()}
+
     def earlier(self, name: str) -> Activity | None:
         """An activity that surely ended before this one, by name in any case."""
         return next((a for known, a in self.before.items() if known.lower() == name.lower()), None)
 
     def expressions(self) -> Iterator[str]:
         """Every expression of the activity itself, without those of its inner activities."""
-        return expressions_in(own_definition(self.activity))
+        return expressions_in(self.definition())
 
 
 def check_factory(
@@ -104,15 +108,6 @@ def check_factory(
     return sorted(found)
 
 
-def own_definition(activity: Activity) -> dict[str, Any]:
-    """An activity's JSON without its inner activities."""
-    properties = {key: value for key, value in activity.properties.items() if key not in _CHILD_KEYS}
-    return {**activity.definition, "typeProperties": properties}
-
-
-_CHILD_KEYS: Final = ("activities", "ifTrueActivities", "ifFalseActivities", "defaultActivities", "cases")
-
-
 def _places(pipeline: Pipeline) -> Iterator[Place]:
     yield from _level(pipeline, pipeline.activities, {}, in_loop=False)
 
@@ -136,7 +131,7 @@ def _level(
 
 def _check_activity(factory: Factory, place: Place) -> Iterator[str]:
     activity = place.activity
-    definition = own_definition(activity)
+    definition = place.definition()
     yield from _check_references(factory, definition)
     if activity.type in ("SetVariable", "AppendVariable") and activity.properties.get("setSystemVariable") is not True:
         name = str(activity.properties.get("variableName"))

@@ -22,6 +22,7 @@ _KINDS = {
     "dataset": "datasets",
     "trigger": "triggers",
 }
+CHILD_KEYS = ("activities", "ifTrueActivities", "ifFalseActivities", "defaultActivities", "cases")
 _URL_PROPERTY = {
     "AzureFunction": "functionAppUrl",
     "AzureBlobFS": "url",
@@ -64,6 +65,10 @@ class Activity:
     def block(self, label: str) -> tuple[Activity, ...]:
         """The inner activities under a property's name; empty when there are none."""
         return next((inner for name, inner in self.children if name == label), ())
+
+    def own_properties(self) -> Json:
+        """The type properties without inner activities."""
+        return {key: value for key, value in self.properties.items() if key not in CHILD_KEYS}
 
     def walk(self) -> Iterator[Activity]:
         """This activity and all inner ones, without those below an inactive one."""

@@ -197,6 +197,7 @@ class Execution:
         answers = self.services.answers
         for name in (f"{self.pipeline.name}/{activity.name}", activity.name):
             if name in answers:
+                call.input = call.resolve(activity.own_properties())
                 return dict(answers[name])
         handler = self.services.handlers[activity.type]
         if activity.type in WITHOUT_POLICY:

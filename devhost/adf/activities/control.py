@@ -19,6 +19,7 @@ MAX_ITEMS: Final = 100_000
 DEFAULT_BATCH: Final = 20
 MAX_BATCH: Final = 50
 UNTIL_SECONDS: Final = 7 * 86400.0
+TURN_SECONDS: Final = 0.05  # between turns: the service takes seconds, and a condition never met must not spin
 _VARIABLE_TYPES: Final = {"string": "String", "boolean": "Boolean", "bool": "Boolean", "array": "Array"}
 
 
@@ -94,7 +95,7 @@ async def until(call: Call) -> dict[str, Any]:
                 judge = Call(call.activity, call.execution, scope, {**call.seen, **call.inner})
                 if _boolean(judge.property("expression"), "expression"):
                     break
-                await asyncio.sleep(0)
+                await asyncio.sleep(TURN_SECONDS)
     except TimeoutError:
         raise ActivityFailure(
             f"Until {call.activity.name!r} did not meet its condition within {text or '7.00:00:00'} ({turns} turns)",

@@ -245,9 +245,17 @@ def _linked_service(call: Call) -> dict[str, Any]:
 
 
 def _function_credentials(call: Call, settings: Mapping[str, Any]) -> dict[str, str]:
-    if str(settings.get("authentication", "")).upper() == "MSI" or not settings.get("functionKey"):
+    """The function's key, or what stands for the identity; a Key Vault key that nobody handed over is left out."""
+    key = settings.get("functionKey")
+    stored = isinstance(key, dict) and key.get("type") == "AzureKeyVaultSecret"
+    name = str(call.resolve(key.get("secretName"))) if isinstance(key, dict) else ""
+    if (
+        not key
+        or str(settings.get("authentication", "")).upper() == "MSI"
+        or (stored and name not in call.services.secrets)
+    ):
         return dict(_http(call).identity_headers)
-    return {"x-functions-key": secret(call, settings["functionKey"])}
+    return {"x-functions-key": secret(call, key)}
 
 
 def _retry_after(answer: Answer, now: datetime) -> float:
