@@ -27,7 +27,7 @@ from domain.sales_weeks import SalesWeek, weeks_between
 from domain.scenario import Scenario, Source
 from domain.segments import VELOCITY_RULE, Segment, velocity_of_products
 
-CURATOR_VERSION = "1"
+CURATOR_VERSION = "2"
 RECENT_WEEKS = 4
 WEATHER_COLUMNS = ("tmax_c", "tmin_c", "precip_mm", "snow_mm", "wind_ms")
 READ_AHEAD = 8
@@ -160,10 +160,10 @@ def _build(
     if deliveries.empty:
         raise GateClosed("no delivery belongs to a store and a product of the references", field="deliveries")
     span = weeks.cutoff.weeks_since(SalesWeek.parse(deliveries["sales_week"].min())) + 1
-    totals = deliveries.groupby("product_id")["units"].sum()
-    velocity = velocity_of_products({str(product): float(total) / span for product, total in totals.items()})
+    pairs = _pair_states(deliveries, stores, weeks, rule, span)
+    velocity = _velocity(deliveries, pairs, span)
     products["velocity"] = products["product_id"].map(velocity).fillna("slow")
-    pairs = _pairs(deliveries, stores, products, weeks, rule, span)
+    pairs = _with_segments(pairs, products)
     unknown_segments = sorted(set(pairs["segment"]) - {segment.key for segment in scenario.segments()})
     if unknown_segments:
         raise IntegrityError(
@@ -193,16 +193,22 @@ def _build(
     }
 
 
-def _pairs(
-    deliveries: pd.DataFrame, stores: pd.DataFrame, products: pd.DataFrame, weeks: _Weeks, rule: ActivityRule, span: int
+def _velocity(deliveries: pd.DataFrame, pairs: pd.DataFrame, span: int) -> dict[str, str]:
+    """Return the velocity of every product that some store actively sells, by what its active pairs sold."""
+    active = pairs.loc[pairs["state"] == ACTIVE, ["store_id", "product_id"]]
+    totals = deliveries.merge(active, on=["store_id", "product_id"]).groupby("product_id")["units"].sum()
+    return velocity_of_products({str(product): float(total) / span for product, total in totals.items()})
+
+
+def _pair_states(
+    deliveries: pd.DataFrame, stores: pd.DataFrame, weeks: _Weeks, rule: ActivityRule, span: int
 ) -> pd.DataFrame:
-    """Return one row per pair ever delivered: store_id, product_id, segment, state."""
+    """Return one row per pair ever delivered: store_id, product_id, region, store_format, state."""
     sold = deliveries[deliveries["units"] > 0]
     pairs = sold.groupby(["store_id", "product_id"], as_index=False).agg(
         selling_weeks=("sales_week", "nunique"), last_week=("sales_week", "max")
     )
     pairs = pairs.merge(stores[["store_id", "region", "store_format", "closed_on"]], on="store_id", validate="m:1")
-    pairs = pairs.merge(products[["product_id", "velocity"]], on="product_id", validate="m:1")
     since = {text: weeks.run_week.weeks_since(SalesWeek.parse(text)) for text in pairs["last_week"].unique()}
     first_day = weeks.run_week.monday.isoformat()
     pairs["state"] = [
@@ -214,6 +220,12 @@ def _pairs(
             pairs["selling_weeks"], pairs["last_week"], pairs["closed_on"], strict=True
         )
     ]
+    return pairs[["store_id", "product_id", "region", "store_format", "state"]]
+
+
+def _with_segments(pairs: pd.DataFrame, products: pd.DataFrame) -> pd.DataFrame:
+    """Return store_id, product_id, segment, state, sorted."""
+    pairs = pairs.merge(products[["product_id", "velocity"]], on="product_id", validate="m:1")
     pairs["segment"] = [
         Segment(*parts).key for parts in zip(pairs["region"], pairs["store_format"], pairs["velocity"], strict=True)
     ]

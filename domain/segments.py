@@ -54,7 +54,10 @@ class Segment:
         return self.key
 
 
-VELOCITY_RULE = "fast = upper half of products by mean weekly units up to the cutoff, ties by product id; v1"
+VELOCITY_RULE = (
+    "fast = upper half of the actively sold products by mean weekly units of their active pairs up to the cutoff, "
+    "ties by product id; v2"
+)
 
 
 def velocity_of_products(mean_weekly_units: Mapping[str, float]) -> dict[str, str]:
