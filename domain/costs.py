@@ -12,10 +12,16 @@ FIRST_GUESS_MINUTES = {"pretrain": 10.0, "train": 5.0, "score": 3.0}
 
 def node_minutes(item: Mapping[str, Any], run_id: str) -> float:
     """Return the minutes that a job of this run occupied a node; an adopted job was paid for by another run."""
-    if not item["started_at"] or not item["ended_at"] or item["spec"]["run_id"] != run_id:
+    if item["spec"]["run_id"] != run_id:
         return 0.0
-    seconds = (datetime.fromisoformat(item["ended_at"]) - datetime.fromisoformat(item["started_at"])).total_seconds()
-    return max(seconds, 0.0) / 60
+    return seconds_between(item["started_at"], item["ended_at"]) / 60
+
+
+def seconds_between(start: str, end: str) -> float:
+    """Return the seconds between two ISO 8601 times; 0 while one is missing or if they are the wrong way round."""
+    if not start or not end:
+        return 0.0
+    return max(round((datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds(), 3), 0.0)
 
 
 def price(minutes: float, price_per_hour: float) -> float:

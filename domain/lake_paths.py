@@ -108,6 +108,9 @@ def run_jobs(run_id: str, phase: str) -> str:
     return f"{run_id}/jobs-{phase}.json"
 
 
+RUN_SLOTS = "slots.json"  # what each phase of each active run has in flight
+
+
 def run_completeness(run_id: str) -> str:
     """Completeness ledger of a run."""
     return f"{run_id}/completeness.json"

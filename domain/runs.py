@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
@@ -64,6 +65,13 @@ PLANS: Mapping[str, tuple[Step, ...]] = {
 }
 KINDS = tuple(PLANS)
 
+# These kinds look at the past or at a change of code: what they train serves themselves and never replaces production.
+ISOLATED_KINDS = ("validate", "backfill")
+
+# Gates that an operator may override with a reason: the data, the share of failed training jobs, implausible forecasts.
+# Forecasts that are incomplete, not finite or negative are never published.
+OVERRIDABLE = (Step.DATA_GATE, Step.TRAIN, Step.SCORING_GATE)
+
 
 def is_repeated(redo_from: str, step: Step) -> bool:
     """Return whether a replay `from_step` does this step again even where it had succeeded."""
@@ -111,7 +119,8 @@ class RunRequest:
     correlation_id: str = ""
     requested_by: str = ""
     as_of: str = ""  # ISO 8601 time: use only data that was known then (bitemporal back-fill); empty = now
-    override_gate: str = ""  # an operator's reason to go on although the data gate is closed
+    override_gate: str = ""  # an operator's reason to go on although a gate is closed
+    override_gates: tuple[str, ...] = ()  # the gates that the reason is for; with a reason alone, the data gate
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> RunRequest:
@@ -122,7 +131,7 @@ class RunRequest:
                 f"kind {kind!r} is not one of {', '.join(KINDS)}", field="kind", value=kind, remedy="use a listed kind"
             )
         known = {"kind", "sales_week", "segments", "force", "reason", "correlation_id", "requested_by", "as_of",
-                 "override_gate"}
+                 "override_gate", "override_gates"}
         unknown = sorted(set(data) - known)
         if unknown:
             raise BadRequest(
@@ -143,8 +152,9 @@ class RunRequest:
             reason=_text(data, "reason"),
             correlation_id=_text(data, "correlation_id"),
             requested_by=_text(data, "requested_by"),
-            as_of=_text(data, "as_of"),
+            as_of=_utc_time(_text(data, "as_of")),
             override_gate=_text(data, "override_gate"),
+            override_gates=_gates(data),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -153,6 +163,7 @@ class RunRequest:
             "kind": self.kind, "sales_week": str(self.sales_week), "segments": list(self.segments),
             "force": self.force, "reason": self.reason, "correlation_id": self.correlation_id,
             "requested_by": self.requested_by, "as_of": self.as_of, "override_gate": self.override_gate,
+            "override_gates": list(self.override_gates),
         }
 
 
@@ -161,6 +172,37 @@ def _text(data: Mapping[str, Any], key: str) -> str:
     if not isinstance(value, str) or len(value) > MAX_REASON:
         raise BadRequest(f"{key} must be text of at most {MAX_REASON} characters", field=key, value=str(value)[:80])
     return value
+
+
+def _utc_time(text: str) -> str:
+    """Return a time as ISO 8601 UTC with milliseconds, the form that data versions carry; empty stays empty."""
+    if not text:
+        return ""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise BadRequest(
+            f"as_of {text!r} is not a time; write it as 2017-11-06T06:00:00Z", field="as_of", value=text,
+            remedy="use ISO 8601",
+        ) from error
+    moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    return moment.isoformat(timespec="milliseconds")
+
+
+def _gates(data: Mapping[str, Any]) -> tuple[str, ...]:
+    gates = data.get("override_gates") or []
+    allowed = [step.value for step in OVERRIDABLE]
+    if not isinstance(gates, Sequence) or isinstance(gates, str) or any(gate not in allowed for gate in gates):
+        raise BadRequest(f"override_gates takes {', '.join(allowed)}", field="override_gates", value=str(gates)[:80])
+    reason = str(data.get("override_gate") or "")
+    if gates and not reason:
+        raise BadRequest("overriding a gate needs a reason: override_gate", field="override_gate", remedy="say why")
+    return tuple(gates) if gates or not reason else (Step.DATA_GATE.value,)
+
+
+def is_overridden(request: Mapping[str, Any], gate: Step) -> bool:
+    """Return whether the request of a run (its JSON form) overrides a gate."""
+    return bool(request["override_gate"]) and gate.value in request["override_gates"]
 
 
 @dataclass(frozen=True)

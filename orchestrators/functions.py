@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -12,16 +13,19 @@ from domain.errors import ShelfcastError
 
 blueprint = df.Blueprint()
 
+AGAIN_SECONDS = 5.0
+
 
 def _call(body: Callable[..., dict[str, Any]], request: dict[str, Any]) -> dict[str, Any]:
-    """Run a body; an error that no retry can cure becomes a result, so that no retry is wasted on it."""
+    """Run a body. What only time can cure answers {"again": seconds}, what nothing can cure {"failed": why}."""
     from bootstrap import services
 
     try:
         return body(services(), request)
     except ShelfcastError as error:
         if error.retryable:
-            raise
+            logging.getLogger(__name__).warning("%s: %s", error.code, error.message)
+            return {"again": float(error.fields.get("retry_after", AGAIN_SECONDS)), "why": error.message}
         return {"failed": f"{error.code}: {error.message}"}
 
 
@@ -93,6 +97,14 @@ def plan_jobs(request: dict) -> dict:  # type: ignore[type-arg]
 def submit_jobs(request: dict) -> dict:  # type: ignore[type-arg]
     """See orchestrators.job_watch.submit_units."""
     from orchestrators.job_watch import submit_units as body
+
+    return _call(body, request)
+
+
+@blueprint.activity_trigger(input_name="request", activity=names.CANCEL_JOBS)
+def cancel_jobs(request: dict) -> dict:  # type: ignore[type-arg]
+    """See orchestrators.job_watch.cancel_units."""
+    from orchestrators.job_watch import cancel_units as body
 
     return _call(body, request)
 

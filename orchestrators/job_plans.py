@@ -40,7 +40,8 @@ class JobPlan:
         return {
             "unit": self.unit, "identity": self.identity, "spec": self.spec.to_dict(), "name": self.spec.name,
             "output": self.output, "phase": "planned", "status": "", "submitted_at": "", "started_at": "",
-            "ended_at": "", "error": "", "adopted_from": "", "preempted": 0, "cancel_requested_at": "",
+            "ended_at": "", "error": "", "adopted_from": "", "preempted": 0, "running_since": "", "lost": 0,
+            "blocked_since": "", "cancel_requested_at": "", "cancel_sent_at": "", "instead_of": None,
         }
 
 
@@ -104,8 +105,6 @@ def _plan(
     inputs: dict[str, str | int | float], outputs: dict[str, str], facts: dict[str, Any],
 ) -> JobPlan:
     facts = facts | {"code": run["code_version"]}
-    if run["forced_by"]:
-        facts["forced_by"] = run["forced_by"]  # a forced run repeats on purpose, its replays do not
     identity = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
     tags = {
         "run_id": run["run_id"], "segment": unit, "sales_week": run["sales_week"], "identity": identity,

@@ -6,23 +6,40 @@ the ledger before anything is submitted, so a lost answer or a crash never makes
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
-from domain.errors import JobRejected, NotFound, ShelfcastError, Throttled, Unavailable
-from domain.job_states import JobSpec, JobStatus, Phase, is_known
+from domain.costs import seconds_between
+from domain.errors import NotFound, ShelfcastError, Unavailable
+from domain.job_items import (
+    blocked,
+    cancel_sent,
+    enforce,
+    has_ended,
+    is_in_flight,
+    observe,
+    rejected,
+    submitted,
+    unseen,
+    wants_cancel,
+)
+from domain.job_states import JobSpec, JobStatus, Phase
 from domain.polling import PollPolicy
-from domain.runs import RunId, is_repeated
+from domain.runs import RunId, is_overridden, is_repeated
+from domain.slots import Claim
 from orchestrators import job_plans
 from orchestrators.costing import guard_budget
 from orchestrators.ledger import Document, RunLedger
 from orchestrators.scoring import build_lineup
 from orchestrators.services import RunServices
+from orchestrators.slots import take_slots
 
 SUBMIT_CHUNK = 8  # a submission takes about a second on Azure ML; an activity should end in seconds
-GRACE = timedelta(minutes=2)  # a job just submitted may not be readable yet
-LOST_AFTER = timedelta(minutes=10)  # a submitted job that the platform still does not know was lost: submit again
+LARGEST_CHUNK = 25
+CHUNKS_A_LOOK = 40  # the poll loop starts so many activities at once
+LONGEST_PATIENCE = 900.0  # seconds; a service may ask for more, but deadlines and cancellations must be looked after
 
 
 def plan_phase(services: RunServices, request: dict[str, Any]) -> dict[str, Any]:
@@ -33,7 +50,9 @@ def plan_phase(services: RunServices, request: dict[str, Any]) -> dict[str, Any]
         run = ledger.run(run_id)
         items = {plan.unit: plan.to_item() for plan in _plans(services, ledger, run, phase)}
         if not is_repeated(run["redo_from"], job_plans.STEP_OF_PHASE[phase]):
-            adopt(ledger, RunId.parse(run_id), phase, items)
+            # A forced run repeats on purpose; its replays take over what it did, and nothing older.
+            oldest = RunId.parse(run["forced_by"]).attempt if run["forced_by"] else 1
+            adopt(ledger, RunId.parse(run_id), phase, items, oldest)
         expected = guard_budget(services, run_id, phase, items)
         existing = ledger.plan_jobs(
             run_id, phase, {"run_id": run_id, "phase": phase, "estimate": expected, "items": items}
@@ -61,9 +80,9 @@ def _plans(services: RunServices, ledger: RunLedger, run: Document, phase: str) 
     return job_plans.plan_training(run, to_train, pooled, effort)
 
 
-def adopt(ledger: RunLedger, run_id: RunId, phase: str, items: dict[str, Document]) -> None:
+def adopt(ledger: RunLedger, run_id: RunId, phase: str, items: dict[str, Document], oldest: int = 1) -> None:
     """Take over, into `items`, jobs of earlier attempts with the same identity that succeeded or may still run."""
-    for attempt in range(run_id.attempt - 1, 0, -1):
+    for attempt in range(run_id.attempt - 1, oldest - 1, -1):
         earlier = ledger.jobs(str(RunId(run_id.kind, run_id.sales_week, attempt)), phase)
         for unit, old in (earlier or {"items": {}})["items"].items():
             item = items.get(unit)
@@ -71,55 +90,85 @@ def adopt(ledger: RunLedger, run_id: RunId, phase: str, items: dict[str, Documen
                 continue
             ended_badly = Phase(old["phase"]) in (Phase.FAILED, Phase.CANCELLED) or old["cancel_requested_at"]
             if old["submitted_at"] and not ended_badly:
-                items[unit] = old | {"adopted_from": old["adopted_from"] or old["spec"]["run_id"]}
+                items[unit] = old | {"adopted_from": old["adopted_from"] or old["spec"]["run_id"], "instead_of": item}
 
 
 def submit_units(services: RunServices, request: dict[str, Any]) -> dict[str, Any]:
-    """Submit the named units of a phase; return {submitted, retry_after}.
+    """Submit the named units of a phase; return {submitted, rejected, retry_after}.
 
     A job that the platform refuses for good fails with its reason; one that it cannot take now stays planned.
     """
     run_id, phase = request["run_id"], request["phase"]
     ledger = RunLedger(services.lake)
     items = (ledger.jobs(run_id, phase) or {"items": {}})["items"]
-    submitted: list[str] = []
-    rejected: dict[str, str] = {}
+    taken: list[str] = []
+    refused: dict[str, str] = {}
+    waiting: dict[str, str] = {}
     retry_after = 0.0
     for unit in request["units"]:
         item = items[unit]
-        if item["submitted_at"]:
+        if item["submitted_at"] or has_ended(item):
             continue
         try:
             services.jobs.submit(JobSpec.from_dict(item["spec"]))
-        except Throttled as error:
-            retry_after = float(error.fields.get("retry_after", 30))
+        except Unavailable as error:
+            retry_after = float(error.fields.get("retry_after") or services.settings.poll_first_seconds)
+            waiting[unit] = error.message
             break
-        except Unavailable:
+        except ShelfcastError as error:
+            refused[unit] = error.message
+        except Exception as error:  # a defect of a platform's client must not stop the other jobs
+            logging.getLogger(__name__).exception("submitting %s", item["name"])
+            services.telemetry.exception(error, {"run_id": run_id, "segment": unit})
             retry_after = services.settings.poll_first_seconds
-            break
-        except (JobRejected, ShelfcastError) as error:
-            rejected[unit] = error.message
+            waiting[unit] = f"{type(error).__name__}: {error}"
         else:
-            submitted.append(unit)
-    now = services.clock.now().isoformat(timespec="milliseconds")
+            taken.append(unit)
+    now = services.clock.now()
 
     def change(document: Document) -> None:
-        for unit in submitted:
-            entry = document["items"][unit]
-            if not entry["submitted_at"]:
-                entry.update({"phase": Phase.WAITING.value, "status": "Submitted", "submitted_at": now})
-        for unit, message in rejected.items():
-            document["items"][unit].update({"phase": Phase.FAILED.value, "error": message, "ended_at": now})
+        for unit in taken:
+            submitted(document["items"][unit], now)
+        for unit, message in refused.items():
+            rejected(document["items"][unit], message, now)
+        for unit, message in waiting.items():
+            blocked(document["items"][unit], message, now)
 
     ledger.change_jobs(run_id, phase, change)
-    return {"submitted": len(submitted), "rejected": len(rejected), "retry_after": retry_after}
+    return {"submitted": len(taken), "rejected": len(refused), "retry_after": retry_after}
+
+
+def cancel_units(services: RunServices, request: dict[str, Any]) -> dict[str, Any]:
+    """Tell the platform to cancel the named units; return {cancelled, retry_after}. Safe to repeat."""
+    run_id, phase = request["run_id"], request["phase"]
+    ledger = RunLedger(services.lake)
+    items = (ledger.jobs(run_id, phase) or {"items": {}})["items"]
+    told: list[str] = []
+    retry_after = 0.0
+    for unit in request["units"]:
+        if not wants_cancel(items[unit]):
+            continue
+        try:
+            services.jobs.cancel(items[unit]["name"])
+        except ShelfcastError as error:
+            retry_after = float(error.fields.get("retry_after") or services.settings.poll_first_seconds)
+            continue
+        told.append(unit)
+    now = services.clock.now()
+
+    def change(document: Document) -> None:
+        for unit in told:
+            cancel_sent(document["items"][unit], now)
+
+    ledger.change_jobs(run_id, phase, change)
+    return {"cancelled": len(told), "retry_after": retry_after}
 
 
 def poll_phase(services: RunServices, request: dict[str, Any]) -> dict[str, Any]:
     """Look at all jobs of a phase once, note what changed, and say what is to do.
 
-    Returns {counts, submit: [[unit, ...], ...], gap}, or {result} once every job has ended. A platform that cannot be
-    reached only makes the gap longer: polling goes on until every job has ended or passed its deadline.
+    Returns {counts, submit: [[unit, ...], ...], cancel: [...], gap}, or {result} once every job has ended. A platform
+    that cannot be reached only makes the gap longer: polling goes on until every job has ended or passed its deadline.
     """
     run_id, phase = request["run_id"], request["phase"]
     settings = services.settings
@@ -128,90 +177,85 @@ def poll_phase(services: RunServices, request: dict[str, Any]) -> dict[str, Any]
     document = ledger.jobs(run_id, phase)
     if document is None:
         raise NotFound(f"{run_id} has no planned jobs for {phase}", run_id=run_id)
-    items = document["items"]
+    before = document["items"]
+    run = ledger.run(run_id)
+    cancelling = bool(run["cancel_requested"])
+    statuses, asked = _look(services, before)
     now = services.clock.now()
-    watched = [item["name"] for item in items.values() if item["submitted_at"] and not Phase(item["phase"]).ended]
-    cancelling = bool(ledger.run(run_id)["cancel_requested"])
-    try:
-        statuses = services.jobs.statuses(run_id, watched) if watched else {}
-    except Unavailable as error:
-        asked = float(error.fields.get("retry_after", 0))
-        gap = policy.next_gap(float(request["gap"]), changed=False, retry_after=asked)
-        return {"counts": _counts(items), "submit": [], "gap": gap}
     deadline = timedelta(
         minutes=settings.score_deadline_minutes if phase == job_plans.SCORE else settings.train_deadline_minutes
     )
-    to_cancel: list[str] = []
 
     def change(document: Document) -> None:
-        to_cancel.clear()
         for item in document["items"].values():
-            if Phase(item["phase"]).ended:
-                continue
-            if not item["submitted_at"]:
-                if cancelling:
-                    item.update({"phase": Phase.CANCELLED.value, "ended_at": now.isoformat(), "error": "run cancelled"})
-                continue
-            _update(item, statuses.get(item["name"]), now)
-            if Phase(item["phase"]).ended or not item["submitted_at"]:
-                continue
-            overdue = now - datetime.fromisoformat(item["submitted_at"]) > deadline
-            if (overdue or cancelling) and _take_down(item, now, deadline if overdue else None):
-                to_cancel.append(item["name"])
+            if is_in_flight(item):
+                if statuses is None:
+                    unseen(item, now, deadline)
+                    continue
+                observe(item, statuses.get(item["name"]), now)
+            enforce(item, now, deadline, cancelling=cancelling)
 
-    before = _counts(items)
+    old = {unit: (item["phase"], item["status"]) for unit, item in before.items()}
     items = ledger.change_jobs(run_id, phase, change)["items"]
-    for name in to_cancel:
-        services.jobs.cancel(name)
-    after = _counts(items)
-    if all(Phase(item["phase"]).ended for item in items.values()):
-        return {"result": finish_phase(ledger, run_id, phase, settings.max_failed_share)}
-    gap = policy.next_gap(float(request["gap"]), changed=after != before)
-    return {"counts": after, "submit": [] if cancelling else _to_submit(services, items), "gap": gap}
+    changed = [item for unit, item in items.items() if (item["phase"], item["status"]) != old[unit]]
+    for item in changed:
+        _emit(services, run, item)
+    wanted = 0 if cancelling else sum(1 for item in items.values() if item["phase"] == Phase.PLANNED.value)
+    in_flight = sum(1 for item in items.values() if is_in_flight(item))
+    kind = job_plans.SCORE if phase == job_plans.SCORE else job_plans.TRAIN
+    granted = take_slots(services, run_id, phase, Claim(kind, in_flight, wanted))
+    if all(has_ended(item) for item in items.values()):
+        return {"result": finish_phase(ledger, run, phase, settings.max_failed_share)}
+    gap = policy.next_gap(float(request["gap"]), changed=bool(changed), retry_after=min(asked, LONGEST_PATIENCE))
+    return {
+        "counts": _counts(items), "submit": _chunks(_planned(items)[:granted]) if statuses is not None else [],
+        "cancel": _chunks([unit for unit, item in items.items() if wants_cancel(item)]), "gap": gap,
+    }
 
 
-def _update(item: Document, status: JobStatus | None, now: datetime) -> None:
-    """Copy one status into the ledger entry. A job that is nowhere is young, or it was lost."""
-    if status is None:
-        age = now - datetime.fromisoformat(item["submitted_at"])
-        if age > LOST_AFTER:
-            item.update({"submitted_at": "", "phase": Phase.PLANNED.value, "error": "the platform lost the job"})
-        elif age > GRACE:
-            item["error"] = "the platform does not know the job (yet)"
-        return
-    phase = status.phase
-    if item["cancel_requested_at"] and phase is Phase.CANCELLED:
-        phase = Phase.FAILED if "deadline" in item["error"] else Phase.CANCELLED
-    item.update({"status": status.status, "phase": phase.value, "preempted": status.preempted})
-    item["started_at"] = status.started_at or item["started_at"]
-    item["ended_at"] = status.ended_at or item["ended_at"]
-    if status.error and not item["cancel_requested_at"]:
-        item["error"] = status.error
-    elif not is_known(status.status):
-        item["error"] = f"unknown status {status.status!r}: waiting on"
-    if phase is Phase.SUCCEEDED:
-        item["error"] = ""
+def _look(services: RunServices, items: dict[str, Document]) -> tuple[dict[str, JobStatus] | None, float]:
+    """Return (statuses by job name, 0), or (None, seconds to wait) if the platform cannot be asked.
+
+    Adopted jobs carry the run that submitted them, and platforms list jobs by run: one request a run.
+    """
+    watched: dict[str, list[str]] = {}
+    for item in items.values():
+        if is_in_flight(item):
+            watched.setdefault(item["spec"]["run_id"], []).append(item["name"])
+    statuses: dict[str, JobStatus] = {}
+    try:
+        for owner, job_names in watched.items():
+            statuses |= services.jobs.statuses(owner, job_names)
+    except ShelfcastError as error:
+        return None, float(error.fields.get("retry_after") or 0.0)
+    except Exception as error:  # whatever broke, not being able to look says nothing about the jobs
+        logging.getLogger(__name__).exception("looking at jobs")
+        services.telemetry.exception(error, {})
+        return None, 0.0
+    return statuses, 0.0
 
 
-def _take_down(item: Document, now: datetime, deadline: timedelta | None) -> bool:
-    """Ask once for cancellation; a job that ignores it for the grace time counts as failed. True = cancel it now."""
-    if not item["cancel_requested_at"]:
-        item["cancel_requested_at"] = now.isoformat(timespec="milliseconds")
-        minutes = f"{deadline.total_seconds() / 60:g}" if deadline else ""
-        item["error"] = f"deadline of {minutes} minutes passed" if deadline else "run cancelled"
-        return True
-    if now - datetime.fromisoformat(item["cancel_requested_at"]) > GRACE:
-        phase = Phase.FAILED if deadline else Phase.CANCELLED
-        item.update({"phase": phase.value, "ended_at": now.isoformat(timespec="milliseconds")})
-        item["error"] += "; the platform did not confirm the cancellation"
-    return False
+def _emit(services: RunServices, run: Document, item: Document) -> None:
+    region, _, rest = str(item["unit"]).partition("-")
+    services.telemetry.event(
+        "aml_job_state",
+        {"run_id": run["run_id"], "sales_week": run["sales_week"], "correlation_id": run["correlation_id"],
+         "job_name": item["name"], "status": item["status"] or item["phase"], "phase": item["phase"],
+         "segment": item["unit"], "region": region if rest else "", "error": item["error"],
+         "preempted": item["preempted"]},
+        {"seconds": seconds_between(item["started_at"], item["ended_at"]),
+         "queued_seconds": seconds_between(item["submitted_at"], item["started_at"])},
+    )
 
 
-def _to_submit(services: RunServices, items: dict[str, Document]) -> list[list[str]]:
-    in_flight = sum(1 for item in items.values() if item["submitted_at"] and not Phase(item["phase"]).ended)
-    free = max(0, services.settings.max_jobs_in_flight - in_flight)
-    waiting = [unit for unit, item in items.items() if item["phase"] == Phase.PLANNED.value][:free]
-    return [waiting[start:start + SUBMIT_CHUNK] for start in range(0, len(waiting), SUBMIT_CHUNK)]
+def _planned(items: dict[str, Document]) -> list[str]:
+    return [unit for unit, item in items.items() if item["phase"] == Phase.PLANNED.value]
+
+
+def _chunks(units: list[str]) -> list[list[str]]:
+    """Cut into chunks for one activity each: a few jobs, or more where there would be too many activities."""
+    size = min(LARGEST_CHUNK, max(SUBMIT_CHUNK, -(-len(units) // CHUNKS_A_LOOK)))
+    return [units[start:start + size] for start in range(0, len(units), size)]
 
 
 def _counts(items: dict[str, Document]) -> dict[str, int]:
@@ -219,20 +263,24 @@ def _counts(items: dict[str, Document]) -> dict[str, int]:
     return {phase.value: counts.get(phase.value, 0) for phase in Phase}
 
 
-def finish_phase(ledger: RunLedger, run_id: str, phase: str, max_failed_share: float) -> dict[str, Any]:
-    """Return a phase's result for its step: counts, and a failure when too many jobs failed."""
-    document = ledger.jobs(run_id, phase) or {"items": {}}
+def finish_phase(ledger: RunLedger, run: Document, phase: str, max_failed_share: float) -> dict[str, Any]:
+    """Return a phase's result for its step: counts, and a failure when too many jobs failed (the training gate)."""
+    document = ledger.jobs(run["run_id"], phase) or {"items": {}}
     items = document["items"].values()
     bad = [item for item in items if Phase(item["phase"]) in (Phase.FAILED, Phase.CANCELLED)]
-    counts = _counts(document["items"]) | {"adopted": sum(1 for item in items if item["adopted_from"])}
+    counts = _counts(document["items"]) | {
+        "adopted": sum(1 for item in items if item["adopted_from"]),
+        "preempted": sum(int(item["preempted"]) for item in items),
+    }
     result: dict[str, Any] = {"counts": counts, "message": f"{counts['succeeded']} of {len(items)} jobs succeeded"}
-    if bad:
-        named = "; ".join(f"{item['unit']}: {item['error'] or item['status']}" for item in bad[:3])
-        result["message"] = f"{len(bad)} of {len(items)} jobs failed: {named}"
-        allowed = max_failed_share if phase == job_plans.TRAIN else 0.0
-        if len(bad) > allowed * len(items):
-            result["failed"] = result["message"]
+    if not bad:
+        return result
+    named = "; ".join(f"{item['unit']}: {item['error'] or item['status']}" for item in bad[:3])
+    result |= {"message": f"{len(bad)} of {len(items)} jobs failed: {named}", "facts": {"failed_jobs": len(bad)}}
+    allowed = max_failed_share if phase == job_plans.TRAIN else 0.0
+    if len(bad) > allowed * len(items):
+        if phase == job_plans.TRAIN and is_overridden(run["request"], job_plans.STEP_OF_PHASE[phase]):
+            result["overridden"] = result["message"]
         else:
-            result["facts"] = {"failed_jobs": len(bad)}
+            result["failed"] = result["message"]
     return result
-

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 from domain import lake_paths
@@ -72,8 +73,23 @@ class RunLedger:
         return self._change(lake_paths.run_jobs(run_id, phase), change)
 
     def note(self, run_id: str, name: str, document: Any) -> None:
-        """Write (or replace) a document beside the run: decisions, verdicts, lineup, completeness."""
+        """Write (or replace) a document beside the run: verdicts, completeness."""
         self._lake.write_json(lake_paths.RUNS, f"{run_id}/{name}.json", document)
+
+    def note_once(self, run_id: str, name: str, document: Any) -> Any:
+        """Write a document that later steps build on; a repeated step gets back what the first one wrote."""
+        try:
+            self._lake.write_json(lake_paths.RUNS, f"{run_id}/{name}.json", document, if_none_match=True)
+        except BlobConflict:
+            return self.noted(run_id, name)
+        return document
+
+    def change_slots(self, change: Callable[[Document], None]) -> None:
+        """Change the one document in which the runs share the jobs in flight."""
+        with suppress(BlobConflict):
+            if self._lake.info(lake_paths.RUNS, lake_paths.RUN_SLOTS) is None:
+                self._lake.write_json(lake_paths.RUNS, lake_paths.RUN_SLOTS, {}, if_none_match=True)
+        self._change(lake_paths.RUN_SLOTS, change)
 
     def noted(self, run_id: str, name: str, default: Any = None) -> Any:
         """Return a document beside the run, or `default` if it was not written yet."""

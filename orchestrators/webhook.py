@@ -10,7 +10,6 @@ import json
 import urllib.error
 import urllib.request
 from collections.abc import Generator
-from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,12 +18,11 @@ from azure.durable_functions import DurableOrchestrationContext
 from domain import activity_names as names
 from domain.errors import BadRequest, Unavailable
 from domain.runs import RunStatus
-from orchestrators import retry
 from orchestrators.ledger import RunLedger
+from orchestrators.patience import BeginAnew, Patience
 from orchestrators.services import RunServices
 
-GAP = timedelta(seconds=10)
-LOOKS_PER_EXECUTION = 40
+GAP_SECONDS = 10.0
 TIMEOUT_SECONDS = 60
 _LOCAL = ("127.0.0.1", "localhost", "::1")
 
@@ -40,13 +38,16 @@ def check_callback(address: str) -> str:
 def await_run(context: DurableOrchestrationContext) -> Generator[Any, Any, Any]:
     """Orchestrate the wait; input {run_id, callback}. The answer is sent once the ledger says that the run ended."""
     request: Any = context.get_input()
-    for _ in range(LOOKS_PER_EXECUTION):
-        answer = yield context.call_activity_with_retry(names.CALL_BACK, retry.LEDGER, request)
-        if answer.get("ended"):
-            return answer
-        yield context.create_timer(context.current_utc_datetime + GAP)
-    context.continue_as_new(request)
-    return None
+    patience = Patience(context)
+    try:
+        while True:
+            answer = yield from patience.call(names.CALL_BACK, request)
+            if answer.get("ended", True):
+                return answer
+            yield from patience.wait(GAP_SECONDS)
+    except BeginAnew:
+        context.continue_as_new(request)
+        return None
 
 
 def call_back(services: RunServices, request: dict[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import pytest
 
 from domain.errors import BudgetExceeded, JobRejected, Throttled, Unavailable
 from domain.runs import RunId, RunRequest
-from orchestrators.job_watch import plan_phase, poll_phase, submit_units
+from orchestrators.job_watch import cancel_units, plan_phase, poll_phase, submit_units
 from orchestrators.ledger import RunLedger
 from orchestrators.runs import close_run, request_cancel, start_run
 from tests.orchestrators.conftest import ScriptedServices
@@ -32,6 +32,8 @@ def begin(services: ScriptedServices, segments: list[str] = SEGMENTS, **wish: An
 
 def tick(services: ScriptedServices, run_id: str, phase: str = "train") -> dict[str, Any]:
     answer = poll_phase(services, {"run_id": run_id, "phase": phase, "gap": 1.0})
+    for units in answer.get("cancel", []):
+        cancel_units(services, {"run_id": run_id, "phase": phase, "units": units})
     for units in answer.get("submit", []):
         submit_units(services, {"run_id": run_id, "phase": phase, "units": units})
     return answer

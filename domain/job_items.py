@@ -1,0 +1,171 @@
+"""The life of one job as the ledger keeps it: what a look, a deadline or a cancellation does to its entry. Pure.
+
+planned -> waiting -> running -> succeeded | failed | cancelled; back to planned if the platform lost the job, and to
+waiting if a low-priority node was taken away. Every way ends, by a deadline if by nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from domain.job_states import JobStatus, Phase, is_known
+
+Item = dict[str, Any]
+
+GRACE = timedelta(minutes=2)  # a job just submitted may not be readable yet; a cancellation takes a while
+LOST_AFTER = timedelta(minutes=10)  # a submitted job that the platform still does not know was lost: submit again
+MAX_LOST = 3
+MAX_PREEMPTED = 5  # a job that loses its node more often would never end
+GIVE_UP_AFTER = timedelta(hours=24)  # beyond the deadline, of a platform that cannot be reached
+
+
+def has_ended(item: Mapping[str, Any]) -> bool:
+    """Whether nothing more will happen to the job."""
+    return Phase(item["phase"]).ended
+
+
+def is_in_flight(item: Mapping[str, Any]) -> bool:
+    """Whether the job was submitted and has not ended."""
+    return bool(item["submitted_at"]) and not has_ended(item)
+
+
+def submitted(item: Item, now: datetime) -> None:
+    """Note that the platform took the job."""
+    if not item["submitted_at"]:
+        item.update({"phase": Phase.WAITING.value, "status": "Submitted", "submitted_at": _text(now),
+                     "blocked_since": "", "error": ""})
+
+
+def blocked(item: Item, why: str, now: datetime) -> None:
+    """Note that the platform could not take the job now; one that it does not take for a day fails."""
+    item["blocked_since"] = item["blocked_since"] or _text(now)
+    item["error"] = f"not submitted yet: {why}"
+    if now - datetime.fromisoformat(item["blocked_since"]) > GIVE_UP_AFTER:
+        rejected(item, f"could not be submitted for {GIVE_UP_AFTER.total_seconds() / 3600:g} hours: {why}", now)
+
+
+def rejected(item: Item, why: str, now: datetime) -> None:
+    """Note that the platform refused the job for good."""
+    item.update({"phase": Phase.FAILED.value, "error": why, "ended_at": _text(now)})
+
+
+def observe(item: Item, status: JobStatus | None, now: datetime) -> None:
+    """Copy one look at a submitted job into its entry; None means that the platform does not show the job."""
+    if status is None:
+        _missing(item, now)
+        return
+    phase = status.phase
+    if item["adopted_from"] and item["instead_of"] and not item["cancel_requested_at"] and (
+        phase in (Phase.FAILED, Phase.CANCELLED)
+    ):
+        _replace_adopted(item, status)
+        return
+    preempted = max(status.preempted, item["preempted"])
+    if phase is Phase.WAITING and item["phase"] == Phase.RUNNING.value:
+        preempted = max(preempted, item["preempted"] + 1)  # it lost its node and queues again: a retry, no failure
+    if phase is not Phase.RUNNING or preempted > item["preempted"]:
+        item["running_since"] = ""
+    if phase is Phase.RUNNING:
+        item["running_since"] = item["running_since"] or _text(now)
+    if phase is Phase.CANCELLED and "deadline" in item["error"]:
+        phase = Phase.FAILED
+    started = _utc(status.started_at) or item["started_at"] or item["running_since"]
+    item.update({"status": status.status, "preempted": preempted, "lost": 0, "started_at": started})
+    if phase.ended:
+        # Without times of the platform the job took from its submission to the look that saw its end.
+        item["started_at"] = started or item["submitted_at"]
+        item["ended_at"] = _utc(status.ended_at) or _text(now)
+    if status.error and not item["cancel_requested_at"]:
+        item["error"] = status.error
+    elif not is_known(status.status):
+        item["error"] = f"unknown status {status.status!r}: waiting on"
+    elif not item["cancel_requested_at"] and not phase.ended:
+        item["error"] = ""
+    if phase is Phase.SUCCEEDED:
+        item["error"] = ""
+    item["phase"] = phase.value
+
+
+def _missing(item: Item, now: datetime) -> None:
+    age = now - datetime.fromisoformat(item["submitted_at"])
+    if age > LOST_AFTER and not item["cancel_requested_at"]:
+        item["lost"] += 1
+        if item["lost"] > MAX_LOST:
+            rejected(item, f"the platform lost the job {item['lost']} times", now)
+            return
+        item.update({"submitted_at": "", "phase": Phase.PLANNED.value, "running_since": "",
+                     "error": "the platform lost the job; it is submitted again under its name"})
+    elif age > GRACE and not item["cancel_requested_at"]:
+        item["error"] = "the platform does not know the job (yet)"
+
+
+def _replace_adopted(item: Item, status: JobStatus) -> None:
+    """A job of an earlier attempt that was still running has failed: this attempt's own job takes its place."""
+    before = f"{item['name']} of {item['adopted_from']} ended as {status.status}; replaced by a job of this attempt"
+    item.update(item["instead_of"] | {"instead_of": None, "error": before})
+
+
+def enforce(item: Item, now: datetime, deadline: timedelta, *, cancelling: bool) -> None:
+    """Cancel what an operator or the deadline wants cancelled; end what does not confirm its cancellation in time.
+
+    The deadline counts from the moment that the job was seen running, or from its submission while it waits, so a job
+    that queues for its turn is not punished for running late.
+    """
+    if has_ended(item):
+        return
+    if not item["submitted_at"]:
+        if cancelling:
+            item.update({"phase": Phase.CANCELLED.value, "ended_at": _text(now), "error": "run cancelled"})
+        return
+    if not item["cancel_requested_at"]:
+        since = datetime.fromisoformat(item["running_since"] or item["submitted_at"])
+        reason = ""
+        if now - since > deadline:
+            reason = f"deadline of {deadline.total_seconds() / 60:g} minutes passed"
+        elif item["preempted"] > MAX_PREEMPTED:
+            reason = f"deadline: the job lost its node {item['preempted']} times"
+        elif cancelling:
+            reason = "run cancelled"
+        if reason:
+            item.update({"cancel_requested_at": _text(now), "error": reason})
+        return
+    sent = item["cancel_sent_at"]
+    overdue = now - datetime.fromisoformat(sent or item["cancel_requested_at"])
+    if overdue > (GRACE if sent else GIVE_UP_AFTER):
+        phase = Phase.FAILED if "deadline" in item["error"] else Phase.CANCELLED
+        item.update({"phase": phase.value, "ended_at": _text(now)})
+        item["error"] += "; the platform did not confirm the cancellation"
+
+
+def unseen(item: Item, now: datetime, deadline: timedelta) -> None:
+    """Bear that the platform cannot be asked; a day beyond its deadline a job counts as failed."""
+    if not is_in_flight(item):
+        return
+    if now - datetime.fromisoformat(item["submitted_at"]) > deadline + GIVE_UP_AFTER:
+        rejected(item, "deadline passed, and the platform could not be asked for a day", now)
+
+
+def wants_cancel(item: Mapping[str, Any]) -> bool:
+    """Whether the platform still has to be told to cancel the job."""
+    return is_in_flight(item) and bool(item["cancel_requested_at"]) and not item["cancel_sent_at"]
+
+
+def cancel_sent(item: Item, now: datetime) -> None:
+    """Note that the platform was told."""
+    item["cancel_sent_at"] = item["cancel_sent_at"] or _text(now)
+
+
+def _utc(text: str) -> str:
+    """Return a platform's time as ISO 8601 UTC; empty if it cannot be read. Platforms write UTC without saying so."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return ""
+    moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    return _text(moment)
+
+
+def _text(moment: datetime) -> str:
+    return moment.isoformat(timespec="milliseconds")
