@@ -26,8 +26,12 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "timestamp": "TIMESTAMP", "name": "VARCHAR", "customDimensions": "JSON", "customMeasurements": "JSON",
         "operation_Id": "VARCHAR", "cloud_RoleInstance": "VARCHAR",
     },
-    "traces": {"timestamp": "TIMESTAMP", "message": "VARCHAR", "severityLevel": "INTEGER", "cloud_RoleInstance": "VARCHAR"},
-    "requests": {"timestamp": "TIMESTAMP", "operation_Name": "VARCHAR", "resultCode": "VARCHAR", "success": "VARCHAR"},
+    "traces": {
+        "timestamp": "TIMESTAMP", "message": "VARCHAR", "severityLevel": "INTEGER", "cloud_RoleInstance": "VARCHAR",
+    },
+    "requests": {
+        "timestamp": "TIMESTAMP", "operation_Name": "VARCHAR", "resultCode": "VARCHAR", "success": "VARCHAR",
+    },
 }
 
 

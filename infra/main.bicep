@@ -34,8 +34,8 @@ param alertEmail string
 @description('Commit of the deployed code; goes into the identity of every run.')
 param codeVersion string = 'unversioned'
 
-@description('Where docs/personas/operations.md is published; alerts link to its sections.')
-param runbookUrl string = 'https://github.com/shelfcast/shelfcast/blob/main/docs/personas/operations.md'
+@description('Where docs/runbooks.md is published; alerts link to its sections.')
+param runbookUrl string = 'https://github.com/shelfcast/shelfcast/blob/main/docs/runbooks.md'
 
 @description('First day of the budget, the first of a month. Azure refuses another day.')
 param budgetStart string = utcNow('yyyy-MM-01')

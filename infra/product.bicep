@@ -326,6 +326,26 @@ module alerts 'modules/alerts.bicep' = {
   }
 }
 
+module alertRules 'modules/alert-rules.bicep' = {
+  params: {
+    environmentName: environmentName
+    location: location
+    tags: tags
+    componentId: monitoring.outputs.componentId
+    urgentGroupId: alerts.outputs.urgentGroupId
+    workdayGroupId: alerts.outputs.workdayGroupId
+    runbookUrl: runbookUrl
+  }
+}
+
+module workbook 'modules/workbook.bicep' = {
+  params: {
+    location: location
+    tags: tags
+    componentId: monitoring.outputs.componentId
+  }
+}
+
 module budget 'modules/budget.bicep' = {
   params: {
     name: 'budget-shelfcast-${environmentName}'

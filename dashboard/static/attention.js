@@ -1,6 +1,6 @@
 // When to intervene: what stands wrong now, why, and what to do about it. Worst first.
 
-import { count, percent, plural, sum, words } from "./format.js";
+import { percent, plural, sum, words } from "./format.js";
 
 // The target of the scenario arrives with the models; until then the mission's 45 % stands.
 export const target = { mape: 0.45, staleDays: 60 };
@@ -60,10 +60,14 @@ function sourceFindings(sources) {
     if (["missing", "rejected", "late", "stale", "absent"].includes(state)) {
       found.push({ tone: source.required ? "bad" : "warn", what: `${words(source.name)} is ${state}`, why: source.required ? "A run cannot start without it." : `Last week: ${source.latest_week || "none"}.`, action: `Ask ${source.owner || "its owner"}`, href });
     }
-    const read = source.records_read || 0;
-    if (read && source.quarantined / read > QUARANTINE_LIMIT) {
-      found.push({ tone: "warn", what: `${percent(source.quarantined / read)} of ${words(source.name)} in quarantine`, why: `${count(source.quarantined)} of ${count(read)} records.`, action: "See the reasons", href });
-    }
+  }
+  const share = (source) => (source.records_read ? source.quarantined / source.records_read : 0);
+  const dirty = sources.filter((source) => share(source) > QUARANTINE_LIMIT).sort((one, other) => share(other) - share(one));
+  if (dirty.length) {
+    found.push({
+      tone: "warn", what: `${plural(dirty.length, "source")} with more than 1 % in quarantine`, why: dirty.map((source) => `${words(source.name)} ${percent(share(source))}`).join(", "),
+      action: "See the reasons", href: dirty.length === 1 ? `#/quality/${encodeURIComponent(dirty[0].name)}` : "#/quality",
+    });
   }
   return found;
 }

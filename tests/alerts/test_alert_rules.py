@@ -67,17 +67,18 @@ def test_every_name_that_a_query_reads_exists_in_the_table_of_events() -> None:
 
 
 def test_bicep_deploys_every_rule_with_its_own_settings() -> None:
-    text = (INFRA / "alerts.bicep").read_text("utf-8")
+    text = (INFRA / "modules" / "alert-rules.bicep").read_text("utf-8")
+    blocks = {
+        re.findall(r"alerts/(\w+)\.kql", block)[0]: block for block in re.split(r"^resource ", text, flags=re.M)[1:]
+    }
+    assert set(blocks) == set(rules())
     for name, rule in rules().items():
-        block = re.search(rf"^resource {name} .*?^}}", text, re.MULTILINE | re.DOTALL)
-        assert block, name
-        body = block[0]
-        assert f"loadTextContent('alerts/{name}.kql')" in body
-        assert f"severity: {rule['severity']}" in body and f"'{rule['frequency']}'" in body
-        assert f"windowSize: '{rule['window']}'" in body
-        assert f"autoMitigate: {str(rule['mitigate']).lower()}" in body
-        assert re.findall(r"name: '(\w+)'\n +operator: 'Include'", body) == rule["dimensions"]
-        assert f"docs/runbooks.md#{name}" in body
+        block = blocks[name]
+        assert f"severity: {rule['severity']}\n" in block and f"evaluationFrequency: '{rule['frequency']}'" in block
+        assert f"windowSize: '{rule['window']}'" in block
+        assert f"autoMitigate: {str(rule['mitigate']).lower()}" in block
+        assert re.findall(r"name: '(\w+)'\n +operator: 'Include'", block) == rule["dimensions"]
+        assert f"#{name}'" in block
 
 
 def test_the_local_check_reads_the_telemetry_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,9 +41,8 @@ export function render(run, redraw) {
       card("Completeness ledger", {}, completeness(ledger, explained))),
     ...jobs.map(([phase, found]) => jobsCard(phase, found, redraw)),
     card("Verdicts of the acceptance gate", { wide: true, note: judged.length ? `${judged.filter((one) => !one.accepted).length} refused` : "" }, verdicts(run, redraw)),
-    h("div", { class: "columns" },
-      card("Why it trained what it trained", {}, decisions(run, redraw)),
-      quality(run, redraw)),
+    quality(run, redraw),
+    card("Why it trained what it trained", { wide: true }, decisions(run, redraw)),
     card("Identity and lineage", { wide: true }, identity(run)),
   ];
 }
@@ -95,20 +94,34 @@ function verdicts(run, redraw) {
   ], rows, { state, redraw, limit: 20, caption: "Verdicts", empty: "No model was judged in this run." });
 }
 
+/** Counts by decision and reason first; the segments one by one on demand. */
 function decisions(run, redraw) {
+  const rows = list(run.decisions);
+  if (!rows.length) return h("p", { class: "empty" }, "Nothing was decided yet.");
+  const groups = new Map();
+  for (const row of rows) {
+    const key = `${row.action}: ${list(row.reasons).map(words).join("; ") || "no reason"}`;
+    groups.set(key, (groups.get(key) || 0) + 1);
+  }
+  return h("div", {},
+    h("ul", { class: "counts" }, [...groups].map(([key, number]) => h("li", {}, h("strong", {}, count(number)), ` ${key}`))),
+    h("details", { "data-keep": "decisions" }, h("summary", {}, "Segments one by one"), decisionTable(rows, redraw)));
+}
+
+function decisionTable(rows, redraw) {
   return table("decisions", [
     { title: "Segment", cell: (row) => row.segment, sort: (row) => row.segment },
     { title: "Decision", cell: (row) => badge(row.action, row.action === "train" ? "busy" : "good"), sort: (row) => row.action },
     { title: "Because", cell: (row) => list(row.reasons).map(words).join("; "), wide: true },
-  ], run.decisions || [], { state, redraw, limit: 12, empty: "Nothing was decided yet." });
+  ], rows, { state, redraw, limit: 12 });
 }
 
 /** Accuracy of the run's models together, or what its sources delivered: whichever the run tells. */
 function quality(run, redraw) {
   const groups = run.quality?.groups;
   const rows = Array.isArray(run.quality) ? run.quality : [];
-  if (groups) return card("Accuracy by format and velocity", {}, accuracy(groups));
-  return card(rows.length ? "Data quality" : "Accuracy", {}, table("run-quality", [
+  if (groups) return card("Accuracy by format and velocity", { wide: true }, accuracy(groups, true));
+  return card(rows.length ? "Data quality" : "Accuracy", { wide: true }, table("run-quality", [
     { title: "Source", cell: (row) => h("a", { href: `#/quality/${encodeURIComponent(row.source)}` }, sentence(row.source)), sort: (row) => row.source },
     { title: "Status", cell: (row) => badge(row.status) },
     { title: "Read", cell: (row) => count(row.records_read), sort: (row) => row.records_read, num: true },
