@@ -301,6 +301,8 @@ def test_an_agent_killed_again_and_again_loses_and_doubles_nothing(
     while not all(found.phase.ended for found in jobs.statuses("weekly-2017-W45-a1", names).values()):
         assert time.monotonic() < deadline
         time.sleep(draw.uniform(0.05, 0.9))
+        if kills == 25:
+            continue  # enough; a loaded machine hardly starts an agent between two kills
         try:
             os.kill(agent_pid(jobs), signal.SIGKILL)
         except (AssertionError, ProcessLookupError):
