@@ -30,10 +30,10 @@ _GUARD = Path(__file__).with_name("azurite_guard.cjs")
 
 
 def find_executable(given: str | None = None, *folders: Path) -> str | None:
-    """Find azurite: `given`, $AZURITE, .tools/node_modules/.bin or node_modules/.bin below `folders`, the working
-    directory and the folder of this package, PATH.
+    """Find azurite, or return None if it or node is not installed.
 
-    Returns None if there is none, or no node to run it.
+    Looked at in order: `given`, $AZURITE, .tools/node_modules/.bin and node_modules/.bin below `folders`, the working
+    directory and the folder of this package, PATH.
     """
     if shutil.which("node") is None:
         return None
@@ -95,10 +95,8 @@ class Azurite:
         executable = self._executable or find_executable()
         if executable is None:
             raise HostError("Azurite is not installed: run `npm install azurite`, or name it by --azurite or $AZURITE.")
-        wishes = [self._given] if self._given else [tuple(last["ports"])] if last else [DEFAULT_PORTS]
-        wishes += [] if self._given else [None, None]
-        for wish in wishes:
-            ports = wish or _free_ports()
+        first: tuple[int, ...] = self._given or (tuple(last["ports"]) if last else DEFAULT_PORTS)
+        for ports in [first] if self._given else [first, _free_ports(), _free_ports()]:
             if not any(_taken(port) for port in ports) and self._launch(executable, ports):
                 return self
         raise HostError(f"Azurite does not start on the ports {self.ports}; its log is {self._location / 'azurite.out'}.")

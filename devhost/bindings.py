@@ -10,12 +10,11 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from azure.functions import get_binding_registry
 from azure.functions.meta import Datum
 
 from devhost.app_settings import resolve
 from devhost.durable.client_binding import ClientBinding
-from devhost.function_index import Binding, Function
+from devhost.function_index import Binding, Function, converter_of
 from devhost.invocation import Completed, Invoker, decode
 from devhost.storage_rest import Storage
 
@@ -66,7 +65,7 @@ class Bindings:
         return None if found is None else decode(function, binding, Datum(found.content, "bytes"), {})
 
     async def _output(self, binding: Binding, value: Any, values: Mapping[str, Any]) -> None:
-        converter = get_binding_registry().get(binding.type)
+        converter = converter_of(binding.type)
         if binding.type == "http":
             return
         account = self._storage.account(str(binding.settings.get("connection") or "AzureWebJobsStorage"))

@@ -119,7 +119,14 @@ def load_app(app_dir: Path, environ: Mapping[str, str]) -> FunctionIndex:
         raise AppLoadError(f"{_place(problem, app_dir)}: {type(problem).__name__}: {problem}") from problem
     if Path(module.__file__ or "").resolve() != path.resolve():
         raise AppLoadError(f"{script} was imported from {module.__file__}, not from {path}: another module has that name.")
-    return FunctionIndex([_function(item, app_dir, script) for item in _declared(module, script, app_dir)])
+    return FunctionIndex([_function(item, script) for item in _declared(module, script, app_dir)])
+
+
+def converter_of(kind: str) -> Any:
+    """Return the Functions SDK's converter for a kind of binding, or None if it has none."""
+    from azure.functions import get_binding_registry
+
+    return get_binding_registry().get(kind)  # type: ignore[no-untyped-call]
 
 
 def _declared(module: Any, script: str, app_dir: Path) -> list[Any]:
@@ -151,7 +158,7 @@ def _place(problem: BaseException, app_dir: Path, otherwise: str = "function_app
     return place
 
 
-def _function(declared: Any, app_dir: Path, script: str) -> Function:
+def _function(declared: Any, script: str) -> Function:
     name = declared.get_function_name()
     call = declared.get_user_function()
     raw = [json.loads(text) for text in declared.get_raw_bindings()]
@@ -214,9 +221,7 @@ def _annotation_problem(binding: Binding, annotations: dict[str, Any]) -> str | 
         return f"binding {binding.name} has invalid non-type annotation {annotation!r}"
     if binding.is_output or generic or (inner in (str, bytes)):
         return None
-    from azure.functions import get_binding_registry
-
-    converter = get_binding_registry().get(binding.type)
+    converter = converter_of(binding.type)
     if converter is not None and not converter.check_input_type_annotation(inner):
         return f'type of {binding.name} binding "{binding.type}" does not match its Python annotation "{inner.__name__}"'
     return None

@@ -73,9 +73,10 @@ class Host:
         self._stop = asyncio.Event()
         self._failure: HostError | None = None
         self._reloading = False
+        self._port = options.port
 
-    async def run(self) -> bool:
-        """Serve until SIGINT or SIGTERM; True if the caller should start anew because code changed."""
+    async def run(self) -> int | None:
+        """Serve until SIGINT or SIGTERM; returns the port if the caller should start anew because code changed."""
         options = self._options
         lock = take(options.data_dir)
         loop = asyncio.get_running_loop()
@@ -91,7 +92,7 @@ class Host:
             os.close(lock)
         if self._failure is not None:
             raise self._failure
-        return self._reloading
+        return self._port if self._reloading else None
 
     def fail(self, problem: HostError) -> None:
         """End the host with a reason."""
@@ -107,7 +108,7 @@ class Host:
         else:
             loop.default_exception_handler(context)
 
-    # -- start ------------------------------------------------------------------------------------------------------------
+    # -- start --------------------------------------------------------------------------------------
     def _prepare_environment(self) -> None:
         """Make the app's settings the environment; start Azurite if a setting means it."""
         options = self._options
@@ -134,7 +135,7 @@ class Host:
         _warn_unsupported(index)
         keys = Keys.of(options.data_dir)
         public, rpc = _listen(options.port), _listen_rpc()
-        port = int(public.getsockname()[1])
+        port = self._port = int(public.getsockname()[1])
         rpc_url = f"http://127.0.0.1:{rpc.getsockname()[1]}/durabletask/"
         client = ClientBinding(f"http://127.0.0.1:{port}", rpc_url, config.hub_name, keys.durable)
         store = Store(options.data_dir / "hub.sqlite", self.fail)
@@ -189,7 +190,7 @@ class Host:
         return {"pid": self._azurite.pid, "ports": list(self._azurite.ports), **self._azurite.endpoints,
                 "connection_string": self._azurite.connection_string}  # fmt: skip
 
-    # -- while it runs ----------------------------------------------------------------------------------------------------
+    # -- while it runs ------------------------------------------------------------------------------
     async def _until_stopped(self) -> None:
         watched = _sources(self._options.app_dir) if self._options.reload else {}
         lives, healthy_since = _AZURITE_LIVES, time.monotonic()
@@ -334,11 +335,13 @@ def _sources(app_dir: Path) -> dict[str, float]:
 def run(options: HostOptions) -> None:
     """Run a host in this process; with --reload the process starts anew when code changes."""
     warnings.filterwarnings("ignore", "Potential duplicate Task completion")
-    started_in = options.started_in
-    if asyncio.run(_run(options)):
-        os.chdir(started_in)
-        os.execv(sys.executable, [sys.executable, "-m", "devhost", *sys.argv[1:]])  # noqa: S606 (the same program again)
+    sys.dont_write_bytecode = options.reload  # a change within the same second must not meet stale bytecode
+    port = asyncio.run(_run(options))
+    if port is not None:
+        os.chdir(options.started_in)
+        again = [sys.executable, "-m", "devhost", *sys.argv[1:], "--port", str(port)]
+        os.execv(sys.executable, again)  # noqa: S606 (the same program again)
 
 
-async def _run(options: HostOptions) -> bool:
+async def _run(options: HostOptions) -> int | None:
     return await Host(options).run()

@@ -18,21 +18,22 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import azure.functions as func
-from azure.functions import get_binding_registry
 from azure.functions._durable_functions import EntityContext, OrchestrationContext
 from azure.functions.meta import Datum
 
 from devhost.durable.episode import Reply
 from devhost.durable.history import compact
-from devhost.function_index import Binding, Function, FunctionIndex
+from devhost.function_index import Binding, Function, FunctionIndex, converter_of
 from devhost.logs import invocation
 
 log = logging.getLogger("devhost.functions")
 
 MAX_REPLAY_THREADS = 4  # replay is pure CPU under the interpreter's lock; more threads only help code that blocks
 
+QUICK_SECONDS = 0.02  # an orchestrator that took longer runs in a thread the next time
 
-class OutValue(func.Out):  # type: ignore[misc]
+
+class OutValue(func.Out[Any]):
     """What a function sets on an output parameter."""
 
     def __init__(self) -> None:
@@ -61,7 +62,7 @@ class _Retry:
     exception: Any = None
 
 
-class Context(func.Context):  # type: ignore[misc]
+class Context(func.Context):
     """The `context` parameter."""
 
     def __init__(self, function_name: str, directory: str, invocation_id: str) -> None:
@@ -95,6 +96,7 @@ class Invoker:
         self._functions = ThreadPoolExecutor(threads, "function")
         self._activities = ThreadPoolExecutor(threads, "activity")
         self._replays = ThreadPoolExecutor(max(1, min(MAX_REPLAY_THREADS, max_orchestrators)), "replay")
+        self._seconds: dict[str, float] = {}
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run_loop, name="async-functions", daemon=True)
         self._thread.start()
@@ -109,7 +111,7 @@ class Invoker:
             pool.shutdown(wait=False, cancel_futures=True)
         self._loop.call_soon_threadsafe(self._loop.stop)
 
-    # -- any function -----------------------------------------------------------------------------------------------------
+    # -- any function -------------------------------------------------------------------------------
     async def call(self, function: Function, arguments: dict[str, Any], invocation_id: str | None = None) -> Completed:
         """Call a function with decoded arguments; raises what it raises, logged with its traceback."""
         names = {"function": function.name, "invocation": invocation_id or str(uuid.uuid4())}
@@ -140,10 +142,28 @@ class Invoker:
             return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(run(), self._loop))
         return await asyncio.get_running_loop().run_in_executor(pool, _call, function.call, arguments, names)
 
-    # -- durable functions ------------------------------------------------------------------------------------------------
+    # -- durable functions --------------------------------------------------------------------------
     def durable(self, noun: str) -> dict[str, str]:
         """Lower-case name -> name of the app's durable functions of a kind."""
         return self._index.durable_names(noun)
+
+    def is_quick(self, name: str) -> bool:
+        """True if the orchestrator's last call took less than QUICK_SECONDS; False before the first."""
+        return self._seconds.get(name, QUICK_SECONDS) < QUICK_SECONDS
+
+    def replay_now(self, name: str, instance_id: str, body: str) -> tuple[Reply, float]:
+        """Run an orchestrator in this thread."""
+        function = self._index.durable_function("orchestrator", name)
+        return self._replay(name, function, body, {"function": function.name, "instance": instance_id})
+
+    def _replay(self, name: str, function: Function, body: str, names: dict[str, str]) -> tuple[Reply, float]:
+        began = time.perf_counter()
+        token = invocation.set(names)
+        try:
+            return _replay(function, body, names)
+        finally:
+            invocation.reset(token)
+            self._seconds[name] = time.perf_counter() - began
 
     def replay(self, name: str, instance_id: str, body: str) -> asyncio.Future[tuple[Reply, float]]:
         """Run an orchestrator; gives its reply and the CPU seconds."""
@@ -154,7 +174,7 @@ class Invoker:
             gone.set_result((Reply(fault=f"The function '{name}' doesn't exist any more in this app."), 0.0))
             return gone
         names = {"function": function.name, "instance": instance_id}
-        return asyncio.get_running_loop().run_in_executor(self._replays, _replay, function, body, names)
+        return asyncio.get_running_loop().run_in_executor(self._replays, self._replay, name, function, body, names)
 
     def run_entity(self, name: str, scheduler_id: str, body: str) -> asyncio.Future[str]:
         """Run an entity's batch."""
@@ -174,7 +194,7 @@ class Invoker:
         function = self._index.durable_function("activity", name)
         names = {"function": function.name, "instance": instance_id, "invocation": str(uuid.uuid4())}
         began = time.perf_counter()
-        converter = get_binding_registry().get("activityTrigger")
+        converter = converter_of("activityTrigger")
         metadata = {"instanceId": Datum(instance_id, "string")}
         try:
             value = converter.decode(Datum(input_text, "string"), trigger_metadata=metadata)
@@ -197,7 +217,7 @@ class Invoker:
 def decode(function: Function, binding: Binding, datum: Any, metadata: dict[str, Any]) -> Any:
     """Turn a host's value into what the function's parameter is annotated as."""
     wanted = function.annotations.get(binding.name)
-    converter = get_binding_registry().get(binding.type)
+    converter = converter_of(binding.type)
     implicit = converter is not None and getattr(converter, "has_implicit_output", lambda: False)()
     if converter is None or (wanted in (str, bytes) and not implicit):
         value = datum.value
@@ -215,7 +235,6 @@ def _call(call: Callable[..., Any], arguments: dict[str, Any], names: dict[str, 
 
 
 def _replay(function: Function, body: str, names: dict[str, str]) -> tuple[Reply, float]:
-    invocation.set(names)
     began = time.thread_time()
     try:
         reply = Reply.of_result(function.call(**{function.trigger.name: OrchestrationContext(body)}))

@@ -56,16 +56,17 @@ class RouteTemplate:
         self._parts = [self._part(text) for text in self.template.split("/")] if self.template else []
 
     def _part(self, text: str) -> _Part:
-        whole = re.fullmatch(r"\{(\*{0,2})(\w+)((?::[^{}]+(?:\{[^{}]*\}[^{}]*)*)?)(\?)?(?:=[^}]*)?\}", text)
+        text = text.replace("{{", "\1").replace("}}", "\2")  # doubled braces stand for themselves
+        whole = re.fullmatch(r"\{(\*{0,2})(\w+)((?::[^{}]+?)?)(\?)?\}", text)
         if whole is not None:
             stars, name, rules, optional = whole.groups()
-            rules = rules.removesuffix("?") if not optional else rules
             constraints = []
             for rule in re.findall(r":(\w+)(?:\((.*?)\))?(?=:|$)", rules):
                 if rule[0] not in _PATTERNS and rule[0] not in _LIMITS:
                     raise AppLoadError(f"The route {self.template!r} uses the constraint {rule[0]!r}, which is not known.")
-                constraints.append((rule[0], tuple(a.strip() for a in rule[1].split(",")) if rule[1] else ()))
-            return _Part(None, name, tuple(constraints), bool(optional) or bool(stars) or text.endswith("?}"), bool(stars))
+                limits = rule[1].replace("\1", "{").replace("\2", "}").split(",") if rule[1] else []
+                constraints.append((rule[0], tuple(a.strip() for a in limits)))
+            return _Part(None, name, tuple(constraints), bool(optional) or bool(stars), bool(stars))
         pieces = re.split(r"\{(\w+)\}", text)
         if any("{" in piece or "}" in piece for piece in pieces[::2]):
             raise AppLoadError(f"The route {self.template!r} cannot be read at {text!r}.")

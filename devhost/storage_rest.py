@@ -22,7 +22,7 @@ _VERSION = "2023-11-03"
 _SIGNED = ("content-encoding", "content-language", "content-length", "content-md5", "content-type", "date",
            "if-modified-since", "if-match", "if-none-match", "if-unmodified-since", "range")  # fmt: skip
 DEVELOPMENT_ACCOUNT = "devstoreaccount1"
-DEVELOPMENT_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="  # noqa: S105 (public)
+DEVELOPMENT_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 
 
 class StorageError(Exception):
@@ -82,7 +82,7 @@ class Account:
         self.queues = fields.get("QueueEndpoint", f"{scheme}://{self._name}.queue.{suffix}").rstrip("/")
         self._session = session
 
-    # -- blobs ------------------------------------------------------------------------------------------------------------
+    # -- blobs --------------------------------------------------------------------------------------
     async def list_blobs(self, container: str, prefix: str = "") -> AsyncIterator[BlobItem]:
         """All blobs of a container under a prefix; none if there is no such container."""
         marker = ""
@@ -129,7 +129,7 @@ class Account:
             status, _, body = await self._send("PUT", self.blobs, path, {}, content, headers)
         _checked(status, body)
 
-    # -- queues -----------------------------------------------------------------------------------------------------------
+    # -- queues -------------------------------------------------------------------------------------
     async def put_message(self, queue: str, body: bytes, *, base64_text: bool = True) -> None:
         """Add a message; makes the queue if need be."""
         text = base64.b64encode(body).decode() if base64_text else body.decode()
@@ -171,7 +171,7 @@ class Account:
         if status != 404:
             _checked(status, body)
 
-    # -- requests ---------------------------------------------------------------------------------------------------------
+    # -- requests -----------------------------------------------------------------------------------
     async def _send(self, method: str, endpoint: str, path: str, query: Mapping[str, str], body: bytes = b"",
                     more: Mapping[str, str] | None = None) -> tuple[int, Mapping[str, str], bytes]:  # fmt: skip
         headers = {"x-ms-date": formatdate(usegmt=True), "x-ms-version": _VERSION, **(more or {})}

@@ -14,14 +14,13 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from aiohttp import web
-from azure.functions import get_binding_registry
 from azure.functions.meta import Datum
 
 from devhost.app_settings import HostConfig
 from devhost.bindings import Bindings
 from devhost.durable.client_binding import PATH as DURABLE_PATH
 from devhost.durable.routes import DurableRoutes
-from devhost.function_index import Function, FunctionIndex
+from devhost.function_index import Function, FunctionIndex, converter_of
 from devhost.invocation import Invoker
 from devhost.route_templates import RouteTemplate
 from devhost.state import Keys
@@ -91,7 +90,7 @@ class WebFront:
         given = request.headers.get("x-functions-key") or request.query.get("code") or ""
         return not self._enforce or any(hmac.compare_digest(given.encode(), key.encode()) for key in (*keys, self._keys.master))
 
-    # -- HTTP triggers ----------------------------------------------------------------------------------------------------
+    # -- HTTP triggers ------------------------------------------------------------------------------
     async def _trigger(self, request: web.BaseRequest, path: str) -> web.StreamResponse:
         for route in self._routes:
             values = route.template.match(path)
@@ -133,7 +132,7 @@ class WebFront:
         except BaseException:
             return web.Response(status=500)
 
-    # -- webhooks ---------------------------------------------------------------------------------------------------------
+    # -- webhooks -----------------------------------------------------------------------------------
     async def _webhook(self, request: web.BaseRequest, path: str) -> web.Response:
         key = self._keys.blobs if path == _BLOBS else self._keys.eventgrid
         if not self._allowed(request, key):
@@ -164,7 +163,7 @@ class WebFront:
             await sink(function, item)
         return web.Response(status=202)
 
-    # -- admin ------------------------------------------------------------------------------------------------------------
+    # -- admin --------------------------------------------------------------------------------------
     async def _admin(self, request: web.BaseRequest, path: str) -> web.Response:
         parts = path.strip("/").split("/")[1:]
         match request.method, parts:
@@ -236,7 +235,7 @@ def _response(function: Function, value: Any) -> web.Response:
     binding = function.return_binding
     if binding is None or binding.type != "http":
         return web.Response(status=204)
-    converter = get_binding_registry().get("http")
+    converter = converter_of("http")
     try:
         datum = converter.encode(value, expected_type=None)
     except NotImplementedError as problem:

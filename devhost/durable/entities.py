@@ -33,7 +33,7 @@ class EntityFunctions(Protocol):
 class AnswerSink(Protocol):
     """Where answers to callers go."""
 
-    def deliver(self, instance_id: str, execution: str | None, item: Event) -> None:
+    def deliver(self, instance_id: str, execution: str | None, item: Event, *, at_once: bool = False) -> None:
         """Store an event for an instance."""
 
 

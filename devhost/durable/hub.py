@@ -11,7 +11,6 @@ import logging
 import time
 import uuid
 from collections import OrderedDict, deque
-
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
@@ -26,6 +25,7 @@ log = logging.getLogger("devhost.durable")
 CACHED_EVENTS = 30_000  # history kept in memory over all instances, about 15 MB
 ABSORB_SECONDS = 0.25  # results that cannot move user code are written to the history at least this often
 LONGEST_PAUSE = 0.25  # seconds between two replays of an instance whose tasks end one after the other
+DIRECT_EVENTS = 100  # replays of shorter histories, by orchestrators known to be quick, spare the change of threads
 _CONTROL = (Kind.SUSPENDED, Kind.RESUMED, Kind.EXECUTION_TERMINATED)
 _SUCCESS = (Kind.TASK_COMPLETED, Kind.SUB_COMPLETED, Kind.TIMER_FIRED)
 _NOUNS = {Kind.TASK_SCHEDULED: "activity", Kind.SUB_CREATED: "orchestrator", Kind.EVENT_SENT: "entity"}
@@ -37,8 +37,14 @@ class Functions(Protocol):
     def durable(self, noun: str) -> dict[str, str]:
         """Durable name in lower case -> durable name as written; noun is activity, orchestrator or entity."""
 
+    def is_quick(self, name: str) -> bool:
+        """True if an orchestrator's last call took so little time that it may run on the loop."""
+
+    def replay_now(self, name: str, instance_id: str, body: str) -> tuple[ep.Reply, float]:
+        """Run an orchestrator here; returns its reply and the CPU seconds that it took."""
+
     def replay(self, name: str, instance_id: str, body: str) -> asyncio.Future[tuple[ep.Reply, float]]:
-        """Run an orchestrator off the loop; gives its reply and the CPU seconds that it took."""
+        """Do the same off the loop."""
 
 
 class Outbox(Protocol):
@@ -59,9 +65,9 @@ class Outbox(Protocol):
 
 @dataclass(slots=True)
 class Message:
-    """An event on its way to an instance, already stored under `seq`."""
+    """An event on its way to an instance, stored under `seq` unless it is taken in the turn in which it came."""
 
-    seq: int
+    seq: int | None
     execution: str | None
     event: Event
 
@@ -89,6 +95,8 @@ class Live:
     wake: asyncio.TimerHandle | None = None
     not_before: float = 0.0
     length: int = 0  # rows of history
+    custom_status: str | None = None
+    has_timers: bool = False
 
 
 class TaskHub:
@@ -108,7 +116,7 @@ class TaskHub:
         self._watchers: dict[str, list[asyncio.Future[None]]] = {}
         self.closing = False
 
-    # -- what clients ask -------------------------------------------------------------------------------------------------
+    # -- what clients ask ---------------------------------------------------------------------------
     def check(self, kind: Kind, name: str) -> None:
         """Raise UnknownFunction if the app cannot do such work."""
         noun = _NOUNS.get(kind)
@@ -117,9 +125,8 @@ class TaskHub:
         known = self._functions.durable(noun)
         if name.lower() not in known:
             names = ", ".join(f"'{item}'" for item in sorted(known.values())) or "none"
-            article = "an"
             raise UnknownFunction(
-                f"The function '{name}' doesn't exist, is disabled, or is not {article} {noun} function. "
+                f"The function '{name}' doesn't exist, is disabled, or is not an {noun} function. "
                 f"Additional info: The following are the known {noun} functions: {names}."
             )
 
@@ -137,16 +144,16 @@ class TaskHub:
         status = self.status_of(instance_id)
         if status is not None and status not in ep.FINISHED:
             raise ValueError(f"An Orchestration instance with the status {status} already exists.")
-        self._create(name, instance_id, input_text, version, None)
+        self._create(name, instance_id, input_text, version, None, replaces=status is not None)
 
     def raise_event(self, instance_id: str, name: str, input_text: str | None) -> None:
         """Send an external event; ignored if the instance has ended."""
-        self.deliver(instance_id, None, event(Kind.EVENT_RAISED, Name=name, Input=input_text))
+        self.deliver(instance_id, None, event(Kind.EVENT_RAISED, Name=name, Input=input_text), at_once=True)
 
     def control(self, instance_id: str, kind: Kind, reason: str | None) -> None:
         """Suspend, resume or terminate."""
-        key = "Input" if kind is Kind.EXECUTION_TERMINATED else "Reason"
-        self.deliver(instance_id, None, event(kind, **{key: reason}))
+        fields: dict[str, Any] = {"Input" if kind is Kind.EXECUTION_TERMINATED else "Reason": reason}
+        self.deliver(instance_id, None, event(kind, **fields))
 
     def watch(self, instance_id: str) -> asyncio.Future[None]:
         """Future that ends when the instance does."""
@@ -187,11 +194,19 @@ class TaskHub:
         self._adopt(instance_id)
         self.deliver(instance_id, None, event(Kind.GENERIC, Data=f"Rewind: {reason or ''}"))
 
-    # -- messages ---------------------------------------------------------------------------------------------------------
-    def deliver(self, instance_id: str, execution: str | None, item: Event) -> None:
-        """Store an event for an instance; one that has ended, or whose execution is over, does not get it."""
+    # -- messages -----------------------------------------------------------------------------------
+    def deliver(self, instance_id: str, execution: str | None, item: Event, *, at_once: bool = False) -> None:
+        """Store an event for an instance; one that has ended, or whose execution is over, does not get it.
+
+        With `at_once` an idle instance may take the event in this turn: then the event, the episode that it causes and what
+        the caller has written share one commit.
+        """
         live = self._live.get(instance_id)
         if live is None or (execution is not None and execution != live.execution):
+            return
+        if at_once and self._may_take_now(live, item):
+            live.inbox.append(Message(None, execution, item))
+            self._begin(live)
             return
         seq = self._store.insert("INSERT INTO messages (instance, execution, event) VALUES (?,?,?)", instance_id, execution,
                                  item.text)  # fmt: skip
@@ -202,6 +217,14 @@ class TaskHub:
                 self._wake_later(live, ABSORB_SECONDS)
                 return
         self._enqueue(live)
+
+    def _may_take_now(self, live: Live, item: Event) -> bool:
+        idle = not (live.busy or live.queued or live.inbox or live.wake or self.closing) and live.status != ep.SUSPENDED
+        waits_for_more = item.reference in live.quiet and len(live.arrived) + 1 < len(live.quiet)
+        return (
+            idle and not waits_for_more and item.kind not in _CONTROL and live.length < DIRECT_EVENTS
+            and self._functions.is_quick(live.name) and time.monotonic() >= live.not_before
+        )  # fmt: skip
 
     def recover(self) -> None:
         """Take up every unfinished instance and its unread messages."""
@@ -216,7 +239,7 @@ class TaskHub:
         row = self._store.row("SELECT execution, name, version, status, created, parent, parent_execution, parent_task, input "
                               "FROM instances WHERE id=?", instance_id)  # fmt: skip
         assert row is not None
-        live = Live(instance_id, *row)
+        live = Live(instance_id, *row, has_timers=True)
         count = self._store.row("SELECT COALESCE(MAX(seq), -1) + 1 FROM history WHERE instance=?", instance_id)
         live.length = count[0] if count else 0
         unread = self._store.rows("SELECT seq, execution, event FROM messages WHERE instance=? ORDER BY seq", instance_id)
@@ -225,7 +248,7 @@ class TaskHub:
         if live.inbox:
             self._enqueue(live)
 
-    # -- scheduling -------------------------------------------------------------------------------------------------------
+    # -- scheduling ---------------------------------------------------------------------------------
     def _enqueue(self, live: Live) -> None:
         if live.queued or live.busy or live.gone:
             return
@@ -252,8 +275,9 @@ class TaskHub:
         while self._ready and self._running < self._parallel and not self.closing:
             live = self._ready.popleft()
             live.queued = False
-            if not live.gone and not live.busy:
-                self._begin(live)
+            if not live.gone and not live.busy and self._begin(live) and self._ready:
+                asyncio.get_running_loop().call_soon(self._pump)  # others get their turn between replays on the loop
+                return
 
     def _take(self, live: Live) -> list[Message]:
         """Messages for the next episode: a control message comes alone; while suspended everything else is parked."""
@@ -273,51 +297,63 @@ class TaskHub:
                 break
         return taken
 
-    # -- episodes ---------------------------------------------------------------------------------------------------------
-    def _begin(self, live: Live) -> None:
+    # -- episodes -----------------------------------------------------------------------------------
+    def _begin(self, live: Live) -> bool:
+        """Begin an episode; True if it was replayed on the loop."""
         messages = self._take(live)
         if not messages:
-            return
+            return False
         new = [event(Kind.ORCHESTRATOR_STARTED), *(m.event for m in messages)]
         if messages[0].event.kind in _CONTROL:
             self._apply_control(live, messages, new)
-            return
+            return False
         refs = {m.event.reference for m in messages if m.event.kind in _SUCCESS}
         if len(refs) == len(messages) and refs < live.quiet:
             live.quiet -= refs
             live.arrived -= refs
             log.debug("absorbed", extra={"fields": {"instance": live.instance_id, "results": len(refs)}})
             self._commit(live, messages, [*new, event(Kind.ORCHESTRATOR_COMPLETED)], ep.RUNNING)
-            return
+            return False
         past = self._load(live.instance_id)
         body = ep.request_body(live.instance_id, live.parent, live.input, past, new)
         live.busy = True
+        if len(past) < DIRECT_EVENTS and self._functions.is_quick(live.name):
+            answer = self._functions.replay_now(live.name, live.instance_id, body)
+            live.busy = False
+            self._conclude(live, messages, past, new, answer)
+            return True
         self._running += 1
         future = self._functions.replay(live.name, live.instance_id, body)
         future.add_done_callback(lambda done: self._finish(live, messages, past, new, done))
+        return False
 
     def _finish(self, live: Live, messages: list[Message], past: list[Event], new: list[Event],
                 done: asyncio.Future[tuple[ep.Reply, float]]) -> None:  # fmt: skip
         live.busy = False
         self._running -= 1
         if not done.cancelled() and not live.gone and not self.closing:
-            reply, seconds = done.result()
-            outcome = ep.conclude(live.name, live.execution, live.instance_id, reply, [*past, *new], self.check)
-            if reply.custom_status is not None:
-                self._store.write("UPDATE instances SET custom_status=? WHERE id=?", compact(reply.custom_status),
-                                  live.instance_id)  # fmt: skip
-            live.quiet, live.arrived = outcome.quiet, set()
-            live.not_before = time.monotonic() + min(seconds, LONGEST_PAUSE) if outcome.open_tasks > 1 else 0.0
-            log.debug("replayed", extra={"fields": {"instance": live.instance_id, "history": len(past) + len(new),
-                      "new_tasks": len(outcome.tasks), "status": outcome.status, "ms": round(seconds * 1000, 1)}})  # fmt: skip
-            events = [*new, *outcome.events, event(Kind.ORCHESTRATOR_COMPLETED)]
-            if outcome.status == ep.CONTINUED:
-                self._dispatch(live, outcome)
-                self._continue_as_new(live, messages, outcome)
-            else:
-                self._commit(live, messages, events, outcome.status, outcome.output)
-                self._dispatch(live, outcome)
+            self._conclude(live, messages, past, new, done.result())
         self._pump()
+
+    def _conclude(self, live: Live, messages: list[Message], past: list[Event], new: list[Event],
+                  answer: tuple[ep.Reply, float]) -> None:  # fmt: skip
+        reply, seconds = answer
+        outcome = ep.conclude(live.name, live.execution, live.instance_id, reply, [*past, *new], self.check)
+        if reply.custom_status is not None and (text := compact(reply.custom_status)) != live.custom_status:
+            live.custom_status = text
+            self._store.write("UPDATE instances SET custom_status=? WHERE id=?", text, live.instance_id)
+        live.quiet, live.arrived = outcome.quiet, set()
+        live.not_before = time.monotonic() + min(seconds, LONGEST_PAUSE) if outcome.open_tasks > 1 else 0.0
+        if log.isEnabledFor(logging.DEBUG):
+            log.debug("replayed", extra={"fields": {"instance": live.instance_id, "history": len(past) + len(new),
+                      "tasks": len(outcome.tasks), "status": outcome.status, "ms": round(seconds * 1000, 1)}})  # fmt: skip
+        events = [*new, *outcome.events, event(Kind.ORCHESTRATOR_COMPLETED)]
+        if outcome.status == ep.CONTINUED:
+            self._dispatch(live, outcome)
+            self._continue_as_new(live, messages, outcome)
+        else:
+            self._commit(live, messages, events, outcome.status, outcome.output)
+            self._dispatch(live, outcome)
 
     def _commit(self, live: Live, messages: list[Message], events: list[Event], status: str, output: str | None = None) -> None:
         """Store an episode and, if the instance ends with it, tell who waits."""
@@ -335,8 +371,10 @@ class TaskHub:
         del self._live[live.instance_id]
         self._forget(live.instance_id)
         self._store.write("UPDATE instances SET status=?, output=?, updated=? WHERE id=?", status, output, moment, live.instance_id)
-        self._store.write("DELETE FROM messages WHERE instance=?", live.instance_id)
-        self._store.write("DELETE FROM timers WHERE instance=?", live.instance_id)
+        if live.inbox:
+            self._store.write("DELETE FROM messages WHERE instance=?", live.instance_id)
+        if live.has_timers:
+            self._store.write("DELETE FROM timers WHERE instance=?", live.instance_id)
         self._tell_parent(live, status, output)
         level = logging.INFO if status == ep.COMPLETED else logging.WARNING
         detail = {} if status == ep.COMPLETED else {"output": output}
@@ -384,7 +422,7 @@ class TaskHub:
         for item in [*outcome.carried, *(m.event for m in waiting if m.execution is None)]:
             self.deliver(live.instance_id, None, item)
 
-    # -- effects ----------------------------------------------------------------------------------------------------------
+    # -- effects ------------------------------------------------------------------------------------
     def _dispatch(self, live: Live, outcome: ep.Outcome) -> None:
         scheduled = {item.event_id: item for item in outcome.events}
         for task in outcome.tasks:
@@ -403,7 +441,7 @@ class TaskHub:
         elif task.kind is Kind.TIMER_CREATED:
             if not task.action.get("isCanceled"):
                 assert task.fire_at is not None
-                fire_at = task.fire_at
+                fire_at, live.has_timers = task.fire_at, True
                 self._store.write("INSERT OR REPLACE INTO timers VALUES (?,?,?,?)", *key, wire_time(fire_at))
                 self._store.after_commit(lambda: self.outbox.timer(*key, fire_at))
         elif task.kind is Kind.SUB_CREATED:
@@ -413,17 +451,20 @@ class TaskHub:
                 self.deliver(live.instance_id, live.execution,
                              event(Kind.SUB_FAILED, TaskScheduledId=task.task_id, Reason=reason, Details=None))  # fmt: skip
             else:
-                self._create(fields["Name"], fields["InstanceId"], fields["Input"], fields["Version"], key)
+                self._create(fields["Name"], fields["InstanceId"], fields["Input"], fields["Version"], key,
+                             replaces=status is not None)  # fmt: skip
         else:
             self.outbox.entity(fields["InstanceId"], fields["Input"])
 
     def _create(self, name: str, instance_id: str, input_text: str | None, version: str | None,
-                parent: tuple[str, str, int] | None) -> None:  # fmt: skip
+                parent: tuple[str, str, int] | None, *, replaces: bool) -> None:  # fmt: skip
         name = self._functions.durable("orchestrator")[name.lower()]
-        self._wipe(instance_id)
+        if replaces:
+            self._wipe(instance_id)
         moment = wire_time(now())
-        live = Live(instance_id, uuid.uuid4().hex, name, version or self._default_version, ep.PENDING, moment,
-                    *(parent or (None, None, None)), input=input_text)  # fmt: skip
+        parent_id, parent_execution, parent_task = parent or (None, None, None)
+        live = Live(instance_id, uuid.uuid4().hex, name, version or self._default_version, ep.PENDING, moment, parent_id,
+                    parent_execution, parent_task, input_text)  # fmt: skip
         self._store.write(
             "INSERT OR REPLACE INTO instances (id, execution, name, version, status, input, created, updated, parent, "
             "parent_execution, parent_task) VALUES (?,?,?,?,?,?,?,?,?,?,?)",
@@ -431,7 +472,7 @@ class TaskHub:
             live.parent_execution, live.parent_task,
         )  # fmt: skip
         self._live[instance_id] = live
-        self.deliver(instance_id, live.execution, self._started(name, instance_id, live))
+        self.deliver(instance_id, live.execution, self._started(name, instance_id, live), at_once=parent is None)
         log.debug("started", extra={"fields": {"function": name, "instance": instance_id, "parent": live.parent}})
 
     @staticmethod
@@ -444,9 +485,11 @@ class TaskHub:
                      OrchestrationInstance={"InstanceId": instance_id, "ExecutionId": live.execution}, Tags=None,
                      Correlation=None)  # fmt: skip
 
-    # -- rows -------------------------------------------------------------------------------------------------------------
+    # -- rows ---------------------------------------------------------------------------------------
     def _consume(self, messages: list[Message]) -> None:
-        self._store.write_many("DELETE FROM messages WHERE seq=?", [(m.seq,) for m in messages])
+        stored = [(m.seq,) for m in messages if m.seq is not None]
+        if stored:
+            self._store.write_many("DELETE FROM messages WHERE seq=?", stored)
 
     def _wipe(self, instance_id: str, *, keep_messages: bool = False) -> None:
         """Delete what an execution leaves behind."""

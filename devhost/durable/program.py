@@ -197,7 +197,7 @@ class Program:
         self.continued = False
         self.carried: list[Event] = []
 
-    # -- what came of it ------------------------------------------------------------------------------------------------
+    # -- what came of it ----------------------------------------------------------------------------
     @property
     def finished(self) -> bool:
         """True when every action has been awaited, or nothing after a fault or continue-as-new matters."""
@@ -236,7 +236,7 @@ class Program:
             return frozenset()
         return frozenset(self._current.quiet() or ())
 
-    # -- replay -------------------------------------------------------------------------------------------------------
+    # -- replay -------------------------------------------------------------------------------------
     def replay(self, history: Iterable[Event]) -> None:
         """Feed events in order; raises NonDeterministic."""
         for item in history:

@@ -83,7 +83,7 @@ class DurableRoutes:
                 return web.Response(status=200)
         return web.Response(status=404)
 
-    # -- instances --------------------------------------------------------------------------------------------------------
+    # -- instances ----------------------------------------------------------------------------------
     async def _start(self, request: web.BaseRequest, name: str, instance_id: str, origin: str) -> web.Response:
         instance_id = instance_id or uuid.uuid4().hex
         _check_id(instance_id)
@@ -230,9 +230,9 @@ class DurableRoutes:
         await self._store.committed()
         return self._accepted(new_id, origin)
 
-    # -- entities ---------------------------------------------------------------------------------------------------------
+    # -- entities -----------------------------------------------------------------------------------
     def _list_entities(self, request: web.BaseRequest, name: str | None) -> web.Response:
-        where, values = "", []
+        where, values = "", list[Any]()
         for key, sign in (("lastOperationTimeFrom", ">="), ("lastOperationTimeTo", "<=")):
             if request.query.get(key):
                 where += f" AND updated {sign} ?"

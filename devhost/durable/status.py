@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from devhost.durable.episode import STATUS_NUMBERS
-from devhost.durable.history import WIRE_NAMES, Event, Kind
+from devhost.durable.history import WIRE_NAMES, Event, Kind, parse_time, wire_time
 
 COLUMNS = "id, name, status, input, custom_status, output, created, updated"
 _STATUS_NAMES = {number: name for name, number in STATUS_NUMBERS.items()}
@@ -46,7 +46,7 @@ def parsed(text: str | None) -> Any:
 
 
 def _seconds(text: str) -> str:
-    return text.split(".")[0].rstrip("Z") + "Z"
+    return text.partition(".")[0].rstrip("Z") + "Z"
 
 
 def history_events(history: list[Event], *, show_output: bool, show_input: bool) -> list[dict[str, Any]]:
@@ -74,6 +74,7 @@ def history_events(history: list[Event], *, show_output: bool, show_input: bool)
 def _view(kind: Kind, fields: dict[str, Any], *, show_output: bool, show_input: bool) -> dict[str, Any]:
     view = {key: value for key, value in fields.items() if key not in _HIDDEN}
     view["EventType"] = WIRE_NAMES[kind]
+    view["Timestamp"] = wire_time(parse_time(view["Timestamp"]))
     if kind in _SCHEDULING or kind is Kind.EXECUTION_STARTED:
         view["FunctionName"] = view.pop("Name", None)
     if "OrchestrationStatus" in view:

@@ -89,7 +89,12 @@ class Store:
         """Wait until everything written so far is on disk."""
         if self._open:
             done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._after.append(lambda: done.done() or done.set_result(None))
+
+            def tell() -> None:
+                if not done.done():
+                    done.set_result(None)
+
+            self._after.append(tell)
             await done
 
     def flush(self) -> None:

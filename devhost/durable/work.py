@@ -41,15 +41,16 @@ class Work:
         self._waiting: deque[tuple[_ActivityKey, str, str]] = deque()
         self._running: set[asyncio.Task[None]] = set()
         self._heap: list[tuple[datetime, _ActivityKey]] = []
-        self._timers: set[_ActivityKey] = set()
         self._alarm: asyncio.TimerHandle | None = None
         self._http: aiohttp.ClientSession | None = None
         self.closing = False
 
     def recover(self) -> None:
         """Take up stored activities and timers."""
-        for *key, name, text in self._store.rows("SELECT instance, execution, task, name, input FROM activities"):
-            self.activity(*key, name, text)
+        for instance_id, execution, task_id, name, text in self._store.rows(
+            "SELECT instance, execution, task, name, input FROM activities"
+        ):
+            self.activity(instance_id, execution, task_id, name, text)
         for instance_id, execution, task_id, fire_at in self._store.rows(
             "SELECT instance, execution, task, fire_at FROM timers"
         ):
@@ -69,11 +70,10 @@ class Work:
         """Store a request for an entity."""
         self._entities.send(entity_id, request)
 
-    # -- timers -----------------------------------------------------------------------------------------------------------
+    # -- timers -------------------------------------------------------------------------------------
     def timer(self, instance_id: str, execution: str, task_id: int, fire_at: datetime) -> None:
         """Wake the instance at a time (at once if that is past)."""
         key = (instance_id, execution, task_id)
-        self._timers.add(key)
         heapq.heappush(self._heap, (fire_at, key))
         if self._heap[0][1] == key:
             self._set_alarm()
@@ -90,15 +90,15 @@ class Work:
         moment = now()
         while self._heap and self._heap[0][0] <= moment:
             fire_at, key = heapq.heappop(self._heap)
-            self._timers.discard(key)
             instance_id, execution, task_id = key
             found = self._store.row("SELECT 1 FROM timers WHERE instance=? AND execution=? AND task=?", *key)
             if found is not None:
                 self._store.write("DELETE FROM timers WHERE instance=? AND execution=? AND task=?", *key)
-                self._hub.deliver(instance_id, execution, event(Kind.TIMER_FIRED, TimerId=task_id, FireAt=wire_time(fire_at)))
+                fired = event(Kind.TIMER_FIRED, TimerId=task_id, FireAt=wire_time(fire_at))
+                self._hub.deliver(instance_id, execution, fired, at_once=True)
         self._set_alarm()
 
-    # -- activities -------------------------------------------------------------------------------------------------------
+    # -- activities ---------------------------------------------------------------------------------
     def activity(self, instance_id: str, execution: str, task_id: int, name: str, input_text: str) -> None:
         """Queue an activity."""
         self._waiting.append(((instance_id, execution, task_id), name, input_text))
@@ -138,7 +138,7 @@ class Work:
         if self.closing:
             return
         self._store.write("DELETE FROM activities WHERE instance=? AND execution=? AND task=?", *key)
-        self._hub.deliver(instance_id, execution, answer)
+        self._hub.deliver(instance_id, execution, answer, at_once=True)
 
     async def _call_http(self, request: dict[str, Any]) -> str:
         if self._http is None:

@@ -109,7 +109,7 @@ class Blobs:
         if not task.cancelled() and task.exception() is not None:
             asyncio.get_running_loop().call_exception_handler({"message": "blob trigger", "exception": task.exception()})
 
-    # -- watching ---------------------------------------------------------------------------------------------------------
+    # -- watching -----------------------------------------------------------------------------------
     async def _watch(self, account: Account, place: str, container: str, functions: list[Function]) -> None:
         seen = dict(self._store.rows("SELECT blob, etag FROM blob_seen WHERE place=?", place))
         prefixes = {self._paths[f.name].prefix for f in functions}
@@ -155,7 +155,7 @@ class Blobs:
             if self._paths[function.name].match(item.name) is not None:
                 self._add(function, event)
 
-    # -- running ----------------------------------------------------------------------------------------------------------
+    # -- running ------------------------------------------------------------------------------------
     async def _process(self, seq: int, function: Function, item: dict[str, Any], failures: int) -> None:
         container, name = self._place(function, item["data"]["url"])
         async with self._slots:
