@@ -215,42 +215,43 @@ def _write_outputs(
     return outputs
 
 
+def settled_key(info: BlobInfo) -> str:
+    """Return what orders raw files of a week: the newer one supersedes; on the same second the later name."""
+    return f"{info.last_modified:%Y-%m-%dT%H:%M:%SZ} {info.path}"
+
+
 def switch_pointer(lake: Lake, document: dict[str, Any], info: BlobInfo, now: datetime, *, force: bool = False) -> bool:
-    """Make the data version the current one of its week unless a newer raw file's already is; return whether it is current."""
+    """Make the data version the current one of its week unless a newer raw file was settled; return whether it is.
+
+    `settled_through` names the newest raw file that the pointer takes into account: an operator may force an older
+    one's version without the next sweep undoing it.
+    """
     if document["status"] == REJECTED:
         return False
     path = f"{document['source']}/{document['sales_week']}/current.json"
-    modified = info.last_modified.isoformat()
-    pointer = {
-        "data_version": document["data_version"],
-        "data_path": document["outputs"]["data"]["path"],
-        "manifest_path": document["outputs"]["data"]["path"].removesuffix(".csv") + ".manifest.json",
-        "rows": document["outputs"]["data"]["rows"],
-        "sha256": document["outputs"]["data"]["sha256"],
-        "source_file": document["input"]["path"],
-        "source_modified": modified,
-        "switched_at": now.strftime("%Y-%m-%dT%H:%M:%SZ"),
-    }
+    data, mine = document["outputs"]["data"], settled_key(info)
     while True:
         try:
             current, etag = lake.read_json(CONDITIONED, path)
         except BlobNotFound:
-            current, etag = None, None
-        if current is not None:
-            if current["data_version"] == pointer["data_version"]:
-                return True
-            newer = (current["source_modified"], current["source_file"]) > (modified, document["input"]["path"])
-            if newer and not force:
-                return False
+            current, etag = {"settled_through": "", "data_version": ""}, None
+        if current.get("settled_through", "") > mine and not force:
+            return bool(current["data_version"] == document["data_version"])
+        pointer = {
+            "data_version": document["data_version"],
+            "data_path": data["path"],
+            "manifest_path": data["path"].removesuffix(".csv") + ".manifest.json",
+            "rows": data["rows"],
+            "sha256": data["sha256"],
+            "source_file": document["input"]["path"],
+            "settled_through": max(mine, current.get("settled_through", "")),
+            "switched_at": now.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        }
+        if all(current.get(name) == pointer[name] for name in ("data_version", "settled_through")):
+            return True
+        metadata = {name: pointer[name] for name in ("data_version", "settled_through")}
         try:
-            lake.write_json(
-                CONDITIONED,
-                path,
-                pointer,
-                if_match=etag,
-                if_none_match=etag is None,
-                metadata={"data_version": pointer["data_version"]},
-            )
+            lake.write_json(CONDITIONED, path, pointer, if_match=etag, if_none_match=etag is None, metadata=metadata)
         except BlobConflict:
             continue  # somebody switched meanwhile: look again
         return True

@@ -172,10 +172,23 @@ def _known(lake: Lake, source: Source, wanted: Sequence[_Landed]) -> dict[tuple[
         return {}
     only = wanted[0].file
     prefix = lake_paths.week_folder(only.source, only.sales_week) if len(wanted) == 1 else f"{only.source}/"
+    outcomes: dict[tuple[str, str], BlobInfo] = {}
+    settled: dict[str, str] = {}
+    for info in lake.list(CONDITIONED, prefix):
+        if info.path.endswith("/current.json"):
+            settled[info.path.split("/")[1]] = info.metadata.get("settled_through", "")
+        elif info.path.endswith(".manifest.json") and info.metadata.get("rules_version") == source.rules_version:
+            outcomes[info.metadata["source_file"], info.metadata["source_etag"]] = info
+    done = _settled(wanted, settled)
+    return {key: info for key, info in outcomes.items() if info.metadata["status"] == "rejected" or key in done}
+
+
+def _settled(wanted: Sequence[_Landed], settled: Mapping[str, str]) -> set[tuple[str, str]]:
+    """Return the files that their week's pointer takes into account; a kill may have come just before the switch."""
+    from conditioning.publish import settled_key
+
     return {
-        (info.metadata["source_file"], info.metadata["source_etag"]): info
-        for info in lake.list(CONDITIONED, prefix)
-        if info.path.endswith(".manifest.json") and info.metadata.get("rules_version") == source.rules_version
+        (item.file.name, item.info.etag) for item in wanted if settled.get(str(item.file.sales_week), "") >= settled_key(item.info)
     }
 
 
