@@ -76,18 +76,22 @@ class SqlResults:
 
         Read are run_id, kind, sales_week, attempt, status, times, correlation_id, operation_id, message, reason,
         `steps`, `completeness` {expected, scored, explained, gap}, `publish` {version, published_at, rows} and
-        `model_quality` {mape, baseline_mape, rmse_0, rmse_all} and `failovers`; whatever is missing stays empty.
+        `model_quality` {mape, baseline_mape, rmse_0, rmse_all}, `failovers` and `cost`. What is missing stays empty.
         """
         run = _run_row(document)
         steps = [_step_row(run["run_id"], position, step) for position, step in enumerate(document.get("steps") or [])]
         with self._transaction() as connection:
-            for name, rows in (("runs", [run]), ("run_steps", steps)):
+            for name, rows in (("runs", [run]), ("run_steps", steps), ("costs", _cost_rows(run["run_id"], document))):
                 table = schema()[name]
                 connection.execute(table.delete().where(table.c.run_id == run["run_id"]))
                 _insert(connection, table, rows)
 
     def write_metrics(self, run_id: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Replace the run's model metrics: one row per `segment` and `member` (default: the segment's kind)."""
+        """Replace the run's model metrics: one row per `segment` and `member`.
+
+        `member` is `candidate` (what the gate said in this run) or `production` (what stood while the run scored); it
+        defaults to the segment's kind.
+        """
         self._replace("model_metrics", run_id, (_metric_row(run_id, row) for row in rows))
 
     def write_drift(self, run_id: str, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -95,15 +99,6 @@ class SqlResults:
         columns = ("segment", "feature", "sales_week", "psi", "ks", "threshold")
         self._replace("drift", run_id, (
             {"run_id": run_id, "breached": bool(row.get("breached")), **{name: row.get(name) for name in columns}}
-            for row in rows
-        ))
-
-    def write_costs(self, run_id: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Replace the run's costs: phase, segment, seconds, node_minutes, amount, currency."""
-        self._replace("costs", run_id, (
-            {"run_id": run_id, "phase": row["phase"], "segment": row["segment"],
-             "seconds": float(row.get("seconds") or 0), "node_minutes": float(row.get("node_minutes") or 0),
-             "amount": _number(row.get("amount")), "currency": row.get("currency")}
             for row in rows
         ))
 
@@ -250,6 +245,19 @@ def _run_row(document: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _cost_rows(run_id: str, document: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return a row for each job that the run paid for; its phase's cost is shared out by node minutes."""
+    rows = []
+    for phase, spent in ((document.get("cost") or {}).get("phases") or {}).items():
+        for unit, minutes in spent["units"].items():
+            share = minutes / spent["node_minutes"] if spent["node_minutes"] else 0.0
+            rows.append({
+                "run_id": run_id, "phase": phase, "segment": unit, "seconds": minutes * 60, "node_minutes": minutes,
+                "amount": spent["cost"] * share, "currency": None,
+            })
+    return rows
+
+
 def _step_row(run_id: str, position: int, step: Mapping[str, Any]) -> dict[str, Any]:
     started, ended = _moment(step.get("started_at")), _moment(step.get("ended_at"))
     lasted = (ended - started).total_seconds() if started and ended else None
@@ -267,15 +275,17 @@ def _metric_row(run_id: str, row: Mapping[str, Any]) -> dict[str, Any]:
         "model_age_days", "mape", "baseline_mape", "mape_reduction", "rmse_0", "rmse_all", "wape", "baseline_rmse_0",
         "baseline_rmse_all", "baseline_wape", "bias", "seconds",
     )
-    plain = ("model_version", "stage", "accepted", "failover", "stale", "meets_mission", "mape_excluded")
+    plain = ("stage", "accepted", "failover", "stale", "meets_mission", "mape_excluded")
     return {
         "run_id": run_id, "segment": segment.key, "member": row.get("member") or row.get("kind") or segment.kind,
         "sales_week": week, "week_start": SalesWeek.parse(week).monday, "region": segment.region,
         "store_format": segment.store_format, "velocity": segment.velocity, "kind": segment.kind,
+        "model_version": row.get("model_version") or row.get("version"),
         "evaluated": row.get("evaluated", row.get("n")), "trained_on": _day(row.get("trained_on")),
         "reasons": _text(row.get("reasons")), "trained_at": _moment(row.get("trained_at")),
         "scored_at": _moment(row.get("scored_at")),
-        **{name: row.get(name) for name in plain}, **{name: _number(row.get(name)) for name in numbers},
+        **{name: row.get(name) for name in plain},
+        **{name: _number(row.get(name, row.get("age_days") if name == "model_age_days" else None)) for name in numbers},
     }
 
 

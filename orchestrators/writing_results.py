@@ -5,12 +5,18 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from domain import lake_paths
+from domain.errors import BlobNotFound
 from domain.sales_weeks import SalesWeek
-from orchestrators.ledger import RunLedger
+from orchestrators.ledger import Document, RunLedger
 from orchestrators.publishing import current_version, published_bytes
+from orchestrators.reading import model_rows
 from orchestrators.services import RunServices
+
+READERS = 8
 
 
 def write_results(services: RunServices, request: dict[str, Any]) -> dict[str, Any]:
@@ -19,7 +25,8 @@ def write_results(services: RunServices, request: dict[str, Any]) -> dict[str, A
     run = ledger.run(request["run_id"])
     verdicts = ledger.noted(run["run_id"], "verdicts", [])
     services.results.write_run(run)
-    services.results.write_metrics(run["run_id"], verdicts)
+    services.results.write_metrics(run["run_id"], _metrics(services, run, verdicts))
+    services.results.write_quality(_quality(services, run))
     rows = 0
     if run.get("publish"):
         week = SalesWeek.parse(run["sales_week"])
@@ -28,6 +35,41 @@ def write_results(services: RunServices, request: dict[str, Any]) -> dict[str, A
             rows = services.results.write_forecasts(run["run_id"], str(week), _rows(data))
             services.results.set_current(str(week), run["run_id"])
     return {"counts": {"models": len(verdicts), "forecasts": rows}, "message": f"{rows} forecasts in the result tables"}
+
+
+def _metrics(services: RunServices, run: Document, verdicts: list[Document]) -> list[Document]:
+    """Return what the gate said of this run's candidates, and what stands in production while the run scores."""
+    scored_at = services.clock.now().isoformat()
+    standing = model_rows(services)["models"]
+    week = {"sales_week": run["sales_week"]}
+    return [
+        *(verdict | week | {"member": "candidate"} for verdict in verdicts),
+        *(model | week | {"member": "production", "scored_at": scored_at} for model in standing),
+    ]
+
+
+def _quality(services: RunServices, run: Document) -> list[Document]:
+    """Return the outcome documents of the data versions that the run pinned."""
+    if not run.get("folder"):
+        return []
+    container, folder = lake_paths.parse_datastore_uri(run["folder"])
+    try:
+        pins = services.lake.read_json(container, folder + "manifest.json")[0].get("pins", {})
+    except BlobNotFound:
+        return []
+    paths = [
+        lake_paths.conditioned_manifest(source, SalesWeek.parse(week), version)
+        for source, weeks in pins.items() for week, version in weeks.items()
+    ]
+
+    def read(path: str) -> Document | None:
+        try:
+            return dict(services.lake.read_json(lake_paths.CONDITIONED, path)[0])
+        except BlobNotFound:
+            return None
+
+    with ThreadPoolExecutor(READERS) as pool:
+        return [document for document in pool.map(read, paths) if document is not None]
 
 
 def _rows(data: bytes) -> Iterator[dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 python -m scripts.alert_rules [--check]
 
-Bicep could loop over the table, but then no checker sees which query belongs to which rule. So each rule is written out.
+Bicep could loop over the table, but then no checker sees which query belongs to which rule: so each is written out.
 """
 
 from __future__ import annotations

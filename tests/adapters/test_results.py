@@ -111,12 +111,28 @@ def test_numbers_that_sql_server_cannot_hold_become_null(store: SqlResults) -> N
     assert (row["mape"], row["wape"], row["reasons"]) == (None, None, "above target; thin")
 
 
-def test_drift_and_costs_are_replaced_by_run(store: SqlResults) -> None:
+def test_a_run_brings_its_costs_shared_out_by_node_minutes(store: SqlResults) -> None:
+    spent = {"node_minutes": 4.0, "cost": 2.0, "units": {"r01-large-fast": 1.0, "r01-large-slow": 3.0}}
+    for _ in range(2):
+        store.write_run({**RUN, "cost": {"node_minutes": 4.0, "cost": 2.0, "phases": {"train": spent}}})
+    amounts = {row["segment"]: row["amount"] for row in store.read("costs")}
+    assert amounts == {"r01-large-fast": 0.5, "r01-large-slow": 1.5}
+
+
+def test_candidate_and_production_stand_side_by_side(store: SqlResults) -> None:
+    row = {"segment": "r01-large-fast", "mape": 0.3}
+    standing = row | {"member": "production", "version": "7", "age_days": 61, "scored_at": "2026-01-05T10:00:00Z"}
+    store.write_metrics("weekly-2017-W45-a1", [row | {"member": "candidate"}, standing])
+    kept = {row["member"]: row for row in store.read("model_metrics")}
+    assert (kept["production"]["model_version"], kept["production"]["model_age_days"]) == ("7", 61.0)
+    assert kept["candidate"]["model_age_days"] is None
+
+
+def test_drift_is_replaced_by_run(store: SqlResults) -> None:
     for _ in range(2):
         drift = {"segment": "s", "feature": "units", "sales_week": "2017-W45", "psi": 0.3, "breached": True}
         store.write_drift("r", [drift])
-        store.write_costs("r", [{"phase": "train", "segment": "s", "seconds": 60, "node_minutes": 1}])
-    assert len(store.read("drift")) == len(store.read("costs")) == 1
+    assert len(store.read("drift")) == 1
 
 
 def test_migrating_again_or_from_two_threads_at_once_is_harmless(tmp_path: Path) -> None:
