@@ -37,7 +37,7 @@ def _run(options: argparse.Namespace) -> int:
     from devhost.adf.runner import run_pipeline
 
     factory = load_factory(options)
-    parameters = _pairs(options.parameter, json_values=True)
+    parameters = _pairs(options.parameter)
     if options.parameters:
         parameters = _json_file(options.parameters) | parameters
     with Terminal(live=False if options.plain else None) as terminal:
@@ -154,7 +154,9 @@ def _parser() -> argparse.ArgumentParser:
 
     run = _command(commands, "run", _run, "run one pipeline and wait for its end")
     run.add_argument("pipeline")
-    run.add_argument("--parameter", "-p", action="append", default=[], metavar="NAME=VALUE", help="JSON or plain text")
+    run.add_argument(
+        "--parameter", "-p", action="append", default=[], metavar="NAME=VALUE", help="lists and objects as JSON"
+    )
     run.add_argument("--parameters", type=Path, metavar="FILE", help="a JSON object of parameters")
     run.add_argument("--json", action="store_true", help="print the run record")
     run.add_argument("--plain", action="store_true", help="no live tree")

@@ -108,14 +108,16 @@ class Terminal:
     def __call__(self, event: Event) -> None:
         """Show one event."""
         self.tree(event)
-        if self._live is not None or not event.kind.endswith("ended"):
+        if self._live is not None or not event.kind.endswith("ended") or (event.type == "Pipeline" and event.path):
             return
         mark = _STYLE.get(event.status, ("?", ""))[0]
-        depth = "  " * len(event.path)
+        iteration = next((part for part in reversed(event.path) if part.startswith("[")), "")
         error = f"  {_short((event.error or {}).get('message', ''))}" if event.error else ""
-        seconds = f"{event.duration_seconds or 0:.2f} s"
+        name = f"{'  ' * len(event.path)}{mark} {event.name} {iteration}".rstrip()
         self._console.print(
-            f"{depth}{mark} {event.name} ({event.type}) {event.status} {seconds}{error}", markup=False, soft_wrap=True
+            f"{name}  {event.type} {event.status} {_duration(event.duration_seconds or 0)}{error}",
+            markup=False,
+            soft_wrap=True,
         )
 
 

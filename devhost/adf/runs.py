@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from devhost.adf.calls import Call, Invocation, Services
-from devhost.adf.errors import ActivityFailure, AdfError, FactoryError, ParameterError
+from devhost.adf.errors import ActivityFailure, AdfError, FactoryError, NotModelled, ParameterError
 from devhost.adf.factory import Activity, Pipeline
 from devhost.adf.flow import LevelOutcome, run_level
 from devhost.adf.parameters import ParameterSpec, bind, masked
@@ -176,12 +176,15 @@ class Execution:
             return self._ended(call, run, await self._attempt(call), None), False
         except ActivityFailure as failure:
             return self._ended(call, run, failure.output, failure), failure.retryable
-        except (FactoryError, ParameterError) as refused:
+        except (FactoryError, NotModelled, ParameterError) as refused:
             wrong = ActivityFailure(str(refused), code="BadRequest", retryable=False)
             return self._ended(call, run, {}, wrong), False
         except asyncio.CancelledError:
             self._close(call, run, "Cancelled", {}, None)
             raise
+        except Exception as error:  # odd JSON or a store's error: the activity fails, the run and its record go on
+            odd = ActivityFailure(f"{type(error).__name__}: {error}", code="InternalError", failure_type="SystemError")
+            return self._ended(call, run, {}, odd), True
 
     def _retries(self, activity: Activity, scope: Scope, seen: Mapping[str, Result]) -> tuple[int, float]:
         if activity.type in WITHOUT_POLICY:
@@ -199,7 +202,9 @@ class Execution:
             if name in answers:
                 call.input = call.resolve(activity.own_properties())
                 return dict(answers[name])
-        handler = self.services.handlers[activity.type]
+        handler = self.services.handlers.get(activity.type)
+        if handler is None:
+            raise NotModelled([f"{self.pipeline.name}/{activity.name}: activity type {activity.type}"])
         if activity.type in WITHOUT_POLICY:
             return await handler(call)
         given = call.resolve(activity.policy.get("timeout"))

@@ -372,3 +372,26 @@ def test_an_answer_stands_in_for_an_activity_that_cannot_run_here() -> None:
     load = activity("Load", "DatabricksNotebook", notebookPath="/x")
     text = "@activity('Load').output.runOutput"
     assert value_of(text, load, options={"answers": {"Load": {"runOutput": "done"}}}) == "done"
+
+
+def test_an_odd_definition_fails_its_activity_and_not_the_runner() -> None:
+    ended = run(activity("W", "Wait", waitTimeInSeconds="soon"), ok("Handle", needs("W", "Failed")))
+    assert ended.status == "Succeeded"
+    assert "could not convert" in ended.activity("W").error["message"]
+
+
+def test_a_static_value_takes_its_variables_type() -> None:
+    flag = keep("flag", "true")
+    assert value_of("@variables('flag')", flag, variables={"flag": {"type": "Boolean"}}) is True
+
+
+def test_a_variable_without_a_default_starts_empty() -> None:
+    kinds = {"text": {"type": "String"}, "flag": {"type": "Boolean"}, "list": {"type": "Array"}}
+    text = "@createArray(variables('text'), variables('flag'), variables('list'))"
+    assert value_of(text, variables=kinds) == ["", False, []]
+
+
+def test_an_answers_activity_still_has_its_expressions_evaluated() -> None:
+    load = activity("Load", "SqlServerStoredProcedure", storedProcedureName="@{activity('Nobody').output.x}")
+    ended = run(load, options={"answers": {"Load": {}}})
+    assert "activity 'Nobody' can't be referenced" in ended.message

@@ -61,14 +61,19 @@ def test_a_closed_gate_fails_the_pipeline_with_its_reasons_and_starts_nothing() 
     assert not app.started
 
 
-@pytest.mark.parametrize("status", ["failed", "cancelled"])
-def test_a_run_that_did_not_end_well_fails_the_pipeline_with_its_message(status: str) -> None:
-    with ForecastApp(status=status, message='training failed: 3 of 56 segments, "r01-large-fast" first') as app:
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [
+        ("failed", 'training failed: 3 of 56 segments, "r01-large-fast" first'),
+        ("failed", "publish refused: 120 of 14000 expected pairs are neither scored nor explained"),
+        ("cancelled", "cancelled by an operator"),
+    ],
+)
+def test_a_run_that_did_not_end_well_fails_the_pipeline_with_its_message(status: str, message: str) -> None:
+    with ForecastApp(status=status, message=message) as app:
         ended = run(app, "pl_forecast_weekly", WEEKLY)
     assert ended.status == "Failed"
-    assert (
-        f'weekly-2017-W45-a1 ended {status}: training failed: 3 of 56 segments, "r01-large-fast" first' in ended.message
-    )
+    assert f"weekly-2017-W45-a1 ended {status}: {message}" in ended.message
 
 
 def test_a_degraded_run_ends_well() -> None:
