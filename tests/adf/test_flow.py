@@ -85,9 +85,9 @@ def test_a_skipped_leaf_is_judged_by_its_parents_far_up() -> None:
 
 
 def test_independent_activities_run_at_the_same_time() -> None:
-    waits = [activity(f"W{i}", "Wait", waitTimeInSeconds=120) for i in range(5)]
+    waits = [activity(f"W{i}", "Wait", waitTimeInSeconds=600) for i in range(5)]
     ended = run(*waits)
-    assert (ended.end - ended.start).total_seconds() < 0.6
+    assert (ended.end - ended.start).total_seconds() < 4
 
 
 @pytest.mark.parametrize(

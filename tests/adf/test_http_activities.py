@@ -102,7 +102,7 @@ def test_web_fails_when_the_polled_address_fails() -> None:
 
 def test_web_polls_no_longer_than_its_policys_timeout() -> None:
     with FakeApp(lambda _: Reply(202, {}, {"Location": "/s", "Retry-After": "60"})) as app:
-        ended = run(web(app.url) | {"policy": {"timeout": "0.00:30:00"}}, options={"limit_scale": 3600.0})
+        ended = run(web(app.url) | {"policy": {"timeout": "0.00:30:00"}}, options={"limit_scale": 1200.0})
     assert ended.activity("Web").status == "TimedOut"
     assert "did not end within its timeout of 0.00:30:00" in ended.message
     assert len(app.asked) > 1
@@ -114,9 +114,9 @@ def test_web_waits_for_one_answer_no_longer_than_http_request_timeout() -> None:
         return Reply()
 
     with FakeApp(slow) as app:
-        ended = run(web(app.url), options={"limit_scale": 600.0})
+        ended = run(web(app.url), options={"limit_scale": 240.0})
         assert "no answer within 60 seconds" in ended.message
-        assert run(web(app.url, httpRequestTimeout="00:10:00"), options={"limit_scale": 600.0}).status == "Succeeded"
+        assert run(web(app.url, httpRequestTimeout="00:10:00"), options={"limit_scale": 240.0}).status == "Succeeded"
 
 
 def test_web_names_an_endpoint_that_is_not_there() -> None:
@@ -309,7 +309,7 @@ def test_web_hook_reports_the_status_only_when_told_to() -> None:
 
 def test_web_hook_gives_up_after_its_timeout() -> None:
     with Hook(None) as app:
-        ended = run(hook(app, timeout="00:10:00"), options={"limit_scale": 6000.0})
+        ended = run(hook(app, timeout="00:10:00"), options={"limit_scale": 300.0})
     assert ended.activity("Hook").status == "TimedOut"
     assert "callback did not come within 00:10:00" in ended.message
 
