@@ -61,7 +61,8 @@ class Rule:
         symbol = "".join(part.capitalize() for part in self.name.split("_"))
         symbol = symbol[0].lower() + symbol[1:]
         dimensions = "".join(
-            f"\n            {{\n              name: '{name}'\n              operator: 'Include'\n              values: [\n"
+            f"\n            {{\n              name: '{name}'\n"
+            "              operator: 'Include'\n              values: [\n"
             "                '*'\n              ]\n            }"
             for name in self.dimensions
         )
