@@ -445,3 +445,10 @@ def test_only_the_telemetry_module_imports_opencensus() -> None:
 def test_importing_the_module_loads_no_opencensus() -> None:
     code = "import sys, adapters.telemetry; sys.exit(any(n.startswith(('opencensus', 'azure')) for n in sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, env={**os.environ}, check=False).returncode == 0
+
+
+def test_the_documentation_lists_every_event_with_its_names() -> None:
+    text = (ROOT / "docs" / "telemetry.md").read_text("utf-8")
+    for event in EVENTS.values():
+        (line,) = [line for line in text.splitlines() if line.startswith(f"| `{event.name}` |")]
+        assert {*event.identity, *event.dimensions, *event.measures} <= set(re.findall(r"`(\w+)`", line)), event.name
