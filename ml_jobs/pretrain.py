@@ -10,6 +10,7 @@ from pathlib import Path
 
 from domain.errors import ShelfcastError
 from domain.sales_weeks import SalesWeek
+from ml_jobs.failure import explained
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -37,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
         )
         pooled.save(options.out)
     except ShelfcastError as error:
-        print(f"pretrain failed: {error}", file=sys.stderr)
+        print(explained("pretrain", error), file=sys.stderr)
         return 1
     print(json.dumps({
         "event": "pretrained", **pooled.facts, "seconds": round(time.perf_counter() - began, 2),

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from domain.errors import ShelfcastError
 from domain.sales_weeks import SalesWeek
+from ml_jobs.failure import explained
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -43,7 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
         checks = check_forecasts(rows)
         scoring.write(rows, out)
     except ShelfcastError as error:
-        print(f"scoring failed: {error}", file=sys.stderr)
+        print(explained("scoring", error), file=sys.stderr)
         return 1
     scored = {(row.store_id, row.product_id) for row in rows}
     unscored = Counter(

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from domain.errors import BadRequest, ShelfcastError
 from domain.sales_weeks import SalesWeek
 from domain.segments import BASELINE
+from ml_jobs.failure import explained
 
 if TYPE_CHECKING:
     from ml_jobs.forecasting.embedding_net import PooledNet
@@ -48,7 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
         if any(not key.endswith(f"-{BASELINE}") for key in keys):
             pooled = _pooled(options, bench, recipe)
     except ShelfcastError as error:
-        print(f"training failed: {error}", file=sys.stderr)
+        print(explained("training", error), file=sys.stderr)
         return 1
     options.out.mkdir(parents=True, exist_ok=True)
     outcomes: list[Outcome] = []
@@ -101,13 +102,18 @@ def _pooled(options: argparse.Namespace, bench: Workbench, recipe: Recipe) -> Po
                 f"{bench.panel.cutoff}", field="pooled", remedy="run pretrain with the same cutoff",
             )
         return pooled
+    return trained_pooled(bench, recipe, options.out)
+
+
+def trained_pooled(bench: Workbench, recipe: Recipe, out: Path) -> PooledNet:
+    """Train the pooled net of a workbench and keep it in `out`/pooled."""
     from ml_jobs.forecasting import net_training, transfer
 
-    parent = transfer.parent_net(options.init_from) if options.init_from else None
+    parent = transfer.parent_net(Path(recipe.init_from)) if recipe.init_from else None
     pooled = net_training.pretrain(
         bench.panel, bench.groups, bench.origins, effort=recipe.effort, seed=recipe.seed, parent=parent
     )
-    pooled.save(options.out / POOLED_FOLDER)
+    pooled.save(out / POOLED_FOLDER)
     return pooled
 
 

@@ -24,7 +24,7 @@ Mask = np.ndarray[Any, np.dtype[np.bool_]]
 PRIOR_NET_WEIGHT = 0.6  # what a segment with little evidence starts from: the net is the better member on real data
 WEIGHT_GRID = np.linspace(0.0, 1.0, 11)
 PRIOR_STRENGTH = 0.01  # objective points that the whole way from the prior weight to 0 or 1 must earn
-HEAD_STRENGTHS = (np.inf, 3000.0, 300.0)  # ridge pull to the pooled head, in rows; inf keeps the pooled head
+HEAD_STRENGTHS = (np.inf, 1000.0)  # ridge pull to the pooled head, in rows; inf keeps the pooled head
 HEAD_MARGIN = 0.002  # a re-tuned head must be better than the pooled one by this to be taken
 
 
@@ -137,14 +137,15 @@ def _tuned(net: Weights, hidden: Matrix, target: Matrix, strength: float) -> Wei
     """
     if not np.isfinite(strength):
         return net
-    rows = np.concatenate([hidden, np.ones((len(hidden), 1), dtype=np.float32)], axis=1).astype(np.float64)
-    residual = target.astype(np.float64) - net.ratio(hidden)
+    rows = np.concatenate([hidden, np.ones((len(hidden), 1), dtype=np.float32)], axis=1)
+    residual = target - net.ratio(hidden)
     move = np.zeros(rows.shape[1])
     for _ in range(3):
-        weight = 1.0 / np.maximum(np.abs(residual - rows @ move), 0.1)
+        weight = np.float32(1.0) / np.maximum(np.abs(residual - rows @ move.astype(np.float32)), np.float32(0.1))
         weight = weight / weight.mean()
-        gram = (rows * weight[:, None]).T @ rows
-        move = np.linalg.solve(gram + strength * np.eye(len(move)), rows.T @ (weight * residual))
+        weighted = rows * weight[:, None]
+        gram = (weighted.T @ rows).astype(np.float64)
+        move = np.linalg.solve(gram + strength * np.eye(len(move)), (weighted.T @ residual).astype(np.float64))
     return net.with_head(net.head + move[:-1].astype(np.float32), net.head_bias + float(move[-1]))
 
 
