@@ -115,13 +115,6 @@ def _fire(options: argparse.Namespace) -> int:
     return fire(load_factory(options), read_options(options), options.trigger, at=options.at)
 
 
-def _template(options: argparse.Namespace) -> int:
-    from devhost.adf.template import build_template
-
-    print(json.dumps(build_template(Path(options.factory)), indent=1))
-    return OK
-
-
 def load_factory(options: argparse.Namespace) -> Factory:
     """The factory of the command line, with its overrides applied. Raises FactoryError."""
     from devhost.adf.environments import apply_parameter_file
@@ -174,8 +167,6 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--api-base", metavar="URL", help="its address (default: the function linked services)")
 
     _command(commands, "list", _list, "pipelines and triggers")
-
-    _command(commands, "template", _template, "the ARM template of the folder, for a deployment")
 
     runs = commands.add_parser("runs", help="records of earlier runs")
     runs.add_argument("--data", type=Path, default=Path(".data"))

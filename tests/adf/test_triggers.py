@@ -75,6 +75,15 @@ def test_the_environments_have_their_own_cadence() -> None:
     assert len(set(fire["dev"]) & set(fire["prod"])) == 0
 
 
+@pytest.mark.parametrize("file", sorted((ADF / "parameters").glob("*.json")), ids=lambda file: file.stem)
+def test_every_environment_moves_every_address_to_itself(file: Path) -> None:
+    loaded = Factory.load(ADF)
+    apply_parameter_file(loaded, file)
+    texts = [json.dumps(part) for part in (loaded.linked_services, loaded.triggers, loaded.global_parameters)]
+    others = {other.stem for other in (ADF / "parameters").glob("*.json")} - {file.stem}
+    assert not [other for other in others for text in texts if f"-{other}" in text or f"shelfcast{other}" in text]
+
+
 def test_a_parameter_that_names_nothing_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "bad.json"
     file.write_text(json.dumps({"parameters": {"tr_nothing_properties_x": {"value": 1}}}))
