@@ -3,9 +3,14 @@ PORT ?= 7071
 SAMPLE ?= complete_journey
 DATA ?= .data
 WEEK ?=
+ENVIRONMENT ?= dev
+EFFORT ?= standard
+KIND ?= validate
+DIST ?= dist
 PY := .venv/bin/python
 
-.PHONY: help setup run test check format screenshots sample clean
+.PHONY: help setup run test check format screenshots sample clean \
+	ci compliance coverage validate fuzz audit package deploy post-deploy publish-scoring start-run drill maturity
 
 help: ## List the commands
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +37,47 @@ screenshots: setup ## Take the README's pictures of a running `make run` (needs 
 
 sample: setup ## Make the local testing data set anew
 	@$(PY) -m samples.local_testing --out samples/local_testing/data
+
+ci: check compliance coverage validate fuzz package ## What the pipelines do before they deploy, in their order
+
+compliance: setup ## No secret, no personal data in fixtures, allowed licences only, rules of infra/
+	@$(PY) -m scripts.compliance
+	@$(PY) -m pytest -q tests/infra
+
+coverage: setup ## All tests with coverage; results in DIST
+	@mkdir -p "$(DIST)"
+	@$(PY) -m pytest --cov --cov-report=term-missing:skip-covered --cov-report=xml:"$(DIST)/coverage.xml" --junitxml="$(DIST)/tests.xml" $(ARGS)
+
+validate: setup ## Data, training and scoring end to end on the local testing data; EFFORT=quick|standard
+	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && TRAIN_EFFORT="$(EFFORT)" \
+	    $(PY) -m samples.demo --sample local_testing --once --port 0 --data "$$folder"
+
+fuzz: setup ## Call every route of the OpenAPI document with right and wrong values (about two minutes)
+	@$(PY) -m scripts.fuzz $(ARGS)
+
+audit: setup ## Known vulnerabilities of the installed packages (asks PyPI)
+	@.venv/bin/pip-audit --local --skip-editable --progress-spinner off
+
+package: setup ## functions.zip, ml.zip, manifest and bill of materials into DIST
+	@$(PY) -m scripts.package --out "$(DIST)"
+
+deploy: setup ## Bring ENVIRONMENT to the package in DIST, in full (needs az login)
+	@$(PY) -m scripts.deploy --environment "$(ENVIRONMENT)" --dist "$(DIST)" $(ARGS)
+
+post-deploy: setup ## What azd cannot do: components, database access, event subscriptions, Data Factory
+	@$(PY) -m scripts.deploy --environment "$(ENVIRONMENT)" --steps components,access,events,pipelines
+
+publish-scoring: setup ## Publish the scoring mechanism: components by version, pipelines, triggers
+	@$(PY) -m scripts.deploy --environment "$(ENVIRONMENT)" --dist "$(DIST)" --steps verify,infrastructure,components,pipelines
+
+start-run: setup ## Start a run of KIND on the app of FUNCTION_APP_URL, wait, fail unless it ends well; WEEK=
+	@$(PY) -m scripts.start_run --kind "$(KIND)" --week "$(WEEK)" --outputs "$(DIST)/outputs.json" $(ARGS)
+
+drill: setup ## Disaster recovery: lose results, task hub, curated zone; rebuild; compare bytes
+	@$(PY) -m scripts.disaster_drill $(ARGS)
+
+maturity: setup ## Where this repository stands on the MLOps maturity levels, with evidence
+	@$(PY) -m scripts.maturity
 
 clean: ## Forget everything that runs left in DATA
 	@rm -rf "$(DATA)"

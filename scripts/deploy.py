@@ -1,6 +1,6 @@
 """Deploy one environment from a package, in the order that keeps runs in flight unharmed.
 
-python -m scripts.deploy --environment dev [--dist dist] [--plan] [--from-step NAME]
+python -m scripts.deploy --environment dev [--dist dist] [--plan] [--steps verify,pipelines | --from-step NAME]
 
 Steps (each safe to repeat; a failed deployment is continued by calling it again):
   verify          the package is the one that CI made
@@ -153,13 +153,15 @@ def smoke(url: str, expected: str, minutes: float = 10, pause: float = 10.0) -> 
     return False
 
 
-def _run(step: Step, env: dict[str, str]) -> int:
+def _run(step: Step, env: dict[str, str], outputs: Path) -> int:
     print(f"== {step.name}", flush=True)
     if step.name != "infrastructure":
         return subprocess.run(step.command, cwd=ROOT, env=env, check=False).returncode
     done = subprocess.run(step.command, cwd=ROOT, env=env, check=False, stdout=subprocess.PIPE, text=True)
     if done.returncode == 0:
-        env.update({name: str(item["value"]) for name, item in json.loads(done.stdout).items()})
+        found = {name: str(item["value"]) for name, item in json.loads(done.stdout).items()}
+        env.update(found)
+        outputs.write_text(json.dumps(found, indent=1) + "\n", "utf-8")  # names and addresses, nothing secret
     return done.returncode
 
 
@@ -170,6 +172,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--dist", type=Path, default=ROOT / "dist")
     parser.add_argument("--plan", action="store_true", help="print the commands and run none")
     parser.add_argument("--from-step", default="verify")
+    parser.add_argument("--steps", default="", help="only these, comma-separated")
     parser.add_argument("--only", choices=("drain", "smoke"))
     parser.add_argument("--drain-minutes", type=float, default=0)
     parser.add_argument("--expect", default="")
@@ -185,11 +188,14 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     env = dict(os.environ)
     names = [step.name for step in steps(wish.environment, wish.dist, version, env, wish.drain_minutes)]
-    for name in names[names.index(wish.from_step) :]:  # made anew for each step: infrastructure fills in names
+    chosen = wish.steps.split(",") if wish.steps else names[names.index(wish.from_step) :]
+    if unknown := sorted(set(chosen) - set(names)):
+        parser.error(f"no such step: {', '.join(unknown)}; there are {', '.join(names)}")
+    for name in chosen:  # made anew for each step: infrastructure fills in names
         step = next(s for s in steps(wish.environment, wish.dist, version, env, wish.drain_minutes) if s.name == name)
         if wish.plan:
             print(f"{step.name}: {' '.join(step.command)}")
-        elif code := _run(step, env):
+        elif code := _run(step, env, wish.dist / "outputs.json"):
             print(f"deploy: {name} failed; continue with --from-step {name}", file=sys.stderr)
             return code
     return 0

@@ -1,7 +1,8 @@
 """Start a run on a deployed (or local) app, wait until it has ended, and fail unless it ended well.
 
-python -m scripts.start_run --url URL --kind validate --week 2017-W45 [--reason TEXT] [--minutes 600]
+python -m scripts.start_run --url URL --kind validate [--week 2017-W45] [--reason TEXT] [--minutes 600]
 
+FUNCTION_APP_URL and FUNCTIONS_AUDIENCE come from the environment, else from --outputs FILE, which a deployment wrote.
 Signs in as whoever runs it when FUNCTIONS_AUDIENCE is set, else sends FUNCTION_KEY if that is set (local host).
 The same kind and week is the same run, so a pipeline that is started again waits for the run it had started.
 """
@@ -16,6 +17,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 WELL = ("succeeded", "degraded")
@@ -41,7 +43,11 @@ def call(method: str, url: str, body: Any, who: Mapping[str, str]) -> tuple[int,
                 return answer.status, json.loads(answer.read() or b"{}"), dict(answer.headers)
         except urllib.error.HTTPError as problem:
             if problem.code not in (429, 502, 503, 504) or attempt == TRIES:
-                return problem.code, {"detail": problem.read().decode("utf-8", "replace")[:1000]}, dict(problem.headers)
+                return (
+                    problem.code,
+                    {"detail": problem.read().decode("utf-8", "replace")[:1000]},
+                    dict(problem.headers),
+                )
         except OSError:
             if attempt == TRIES:
                 raise
@@ -69,15 +75,20 @@ def run(url: str, wish: Mapping[str, Any], who: Mapping[str, str], minutes: floa
 def main(arguments: list[str] | None = None) -> int:
     """Run and print the outcome; exit 1 unless it ended well."""
     parser = argparse.ArgumentParser(description="Start a run over HTTP and wait for it.")
-    parser.add_argument("--url", default=os.environ.get("FUNCTION_APP_URL", "http://127.0.0.1:7071"))
+    parser.add_argument("--url", default="", help="default: FUNCTION_APP_URL, else the local host")
+    parser.add_argument("--outputs", type=Path, help="outputs.json of a deployment")
     parser.add_argument("--kind", required=True, choices=("train", "score", "weekly", "validate", "backfill"))
-    parser.add_argument("--week", required=True)
+    parser.add_argument("--week", default="", help="sales week, default the current one")
     parser.add_argument("--reason", default="pipeline")
     parser.add_argument("--minutes", type=float, default=600)
     wish = parser.parse_args(arguments)
-    request = {"kind": wish.kind, "sales_week": wish.week, "reason": wish.reason}
+    request = {
+        "kind": wish.kind,
+        "sales_week": wish.week or time.strftime("%G-W%V", time.gmtime()),
+        "reason": wish.reason,
+    }
     try:
-        outcome = run(wish.url, request, headers(os.environ), wish.minutes)
+        outcome = run(url, request, headers(env), wish.minutes)
     except (RuntimeError, TimeoutError, OSError) as error:
         print(f"start_run: {error}", file=sys.stderr)
         return 1
