@@ -79,10 +79,12 @@ class FunctionIndex:
         self.functions = functions
         self._by_name = {f.name.lower(): f for f in functions}
         self._durable: dict[str, dict[str, Function]] = {noun: {} for noun in DURABLE_NOUNS.values()}
+        self._durable_names: dict[str, dict[str, str]] = {noun: {} for noun in DURABLE_NOUNS.values()}
         for function in functions:
             noun = DURABLE_NOUNS.get(function.trigger.type)
             if noun:
                 self._durable[noun][function.durable_name.lower()] = function
+                self._durable_names[noun][function.durable_name.lower()] = function.durable_name
 
     def find(self, name: str) -> Function | None:
         """Return the function of that name."""
@@ -94,7 +96,7 @@ class FunctionIndex:
 
     def durable_names(self, noun: str) -> dict[str, str]:
         """Lower-case name -> name for all of a kind."""
-        return {key: f.durable_name for key, f in self._durable[noun].items()}
+        return self._durable_names[noun]
 
     def with_trigger(self, kind: str) -> list[Function]:
         """All functions with a kind of trigger."""

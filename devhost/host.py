@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import json
 import logging
 import os
@@ -47,6 +48,7 @@ _RPC_PORTS = (30000, 31000)  # where the real host's loopback listener is
 _WATCH_SECONDS = 0.5
 _AZURITE_LIVES = 5  # restarts in a row before the host gives up
 _HEALTHY_SECONDS = 60.0
+_GC_THRESHOLDS = (10_000, 20, 20)  # replay makes many short-lived objects and few cycles
 
 
 @dataclass(frozen=True)
@@ -168,6 +170,9 @@ class Host:
         state.write(options.data_dir)
         log.info("ready", extra={"fields": {"url": client.origin, "functions": len(index.functions), "app": options.app_dir,
                  "data": options.data_dir}})  # fmt: skip
+        gc.collect()
+        gc.freeze()  # what is loaded now stays: collections need not look at it again and again
+        gc.set_threshold(*_GC_THRESHOLDS)
         try:
             await self._until_stopped()
         finally:
@@ -252,12 +257,18 @@ class _AdminRuns:
             "queueTrigger": lambda: self.queues.run_text(function, text),
             "blobTrigger": lambda: self.blobs.run_path(function, text),
             "eventGridTrigger": lambda: self.grid.accept(function, json.loads(text)),
-            "activityTrigger": lambda: self.invoker.run_activity(function.durable_name, "admin", text),
+            "activityTrigger": lambda: self._activity(function, text),
         }
         start = runs.get(function.trigger.type) or (lambda: self.bindings.run(function, Datum(text, "string"), {}, {}))
         task = asyncio.get_running_loop().create_task(_logged(function, start()))
         _background.add(task)
         task.add_done_callback(_background.discard)
+
+
+    async def _activity(self, function: Function, text: str) -> None:
+        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.invoker.start_activity(function.durable_name, "admin", text, lambda _outcome: ended.set_result(None))
+        await ended
 
 
 _background: set[asyncio.Task[None]] = set()

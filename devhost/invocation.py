@@ -6,6 +6,7 @@ The host's own loop never runs user code, so a function that blocks cannot stop 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
@@ -15,6 +16,7 @@ import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from types import TracebackType
 from typing import Any
 
 import azure.functions as func
@@ -30,6 +32,7 @@ log = logging.getLogger("devhost.functions")
 
 MAX_REPLAY_THREADS = 4  # replay is pure CPU under the interpreter's lock; more threads only help code that blocks
 
+ActivityDone = Callable[[str | BaseException], None]
 QUICK_SECONDS = 0.02  # an orchestrator that took longer runs in a thread the next time
 
 
@@ -189,29 +192,70 @@ class Invoker:
         names = {"function": function.name, "instance": scheduler_id}
         return loop.run_in_executor(self._replays, _call, function.call, arguments, names)
 
-    async def run_activity(self, name: str, instance_id: str, input_text: str) -> str:
-        """Run an activity on the JSON text of its input; gives the JSON text of its result."""
+    def start_activity(self, name: str, instance_id: str, input_text: str, done: ActivityDone) -> None:
+        """Run an activity on the JSON text of its input; `done` gets the JSON text of its result, or what it raised."""
         function = self._index.durable_function("activity", name)
         names = {"function": function.name, "instance": instance_id, "invocation": str(uuid.uuid4())}
-        began = time.perf_counter()
-        converter = converter_of("activityTrigger")
-        metadata = {"instanceId": Datum(instance_id, "string")}
-        try:
-            value = converter.decode(Datum(input_text, "string"), trigger_metadata=metadata)
-            arguments = {function.trigger.name: value}
-            if function.wants_context:
-                arguments["context"] = Context(function.name, self._directory, names["invocation"])
-            for binding in function.outputs:
-                arguments[binding.name] = OutValue()
-            result = await self._run(function, arguments, names, self._activities)
-            text: str = converter.encode(result, expected_type=None).value
-        except (asyncio.CancelledError, GeneratorExit):
-            raise
-        except BaseException as problem:
-            log.error("failed", extra={"fields": {**names, "ms": _ms(began)}}, exc_info=problem)
-            raise
-        log.info("succeeded", extra={"fields": {**names, "trigger": "activityTrigger", "ms": _ms(began)}})
-        return compact(json.loads(text)) if text[:1] in "{[" else text
+        host = asyncio.get_running_loop()
+
+        def tell(outcome: str | BaseException) -> None:
+            with contextlib.suppress(RuntimeError):  # the host has ended meanwhile; the next one runs the activity again
+                host.call_soon_threadsafe(done, outcome)
+
+        if function.is_async:
+
+            async def run_async() -> None:
+                with _Activity(names, tell) as activity:
+                    activity.result = await function.call(**self._activity_arguments(function, names, input_text))
+
+            asyncio.run_coroutine_threadsafe(run_async(), self._loop)
+            return
+
+        def run() -> None:
+            with _Activity(names, tell) as activity:
+                activity.result = function.call(**self._activity_arguments(function, names, input_text))
+
+        self._activities.submit(run)
+
+    def _activity_arguments(self, function: Function, names: dict[str, str], input_text: str) -> dict[str, Any]:
+        metadata = {"instanceId": Datum(names["instance"], "string")}
+        value = converter_of("activityTrigger").decode(Datum(input_text, "string"), trigger_metadata=metadata)
+        arguments = {function.trigger.name: value}
+        if function.wants_context:
+            arguments["context"] = Context(function.name, self._directory, names["invocation"])
+        for binding in function.outputs:
+            arguments[binding.name] = OutValue()
+        return arguments
+
+
+class _Activity:
+    """Around one call of an activity: its log line, and its result or error for the host."""
+
+    def __init__(self, names: dict[str, str], tell: ActivityDone) -> None:
+        self._names, self._tell = names, tell
+        self.result: Any = None
+        self._began = time.perf_counter()
+        invocation.set(names)
+
+    def __enter__(self) -> _Activity:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None) -> bool:
+        outcome: str | BaseException
+        if problem is None:
+            try:
+                outcome = str(converter_of("activityTrigger").encode(self.result, expected_type=None).value)
+            except Exception as unfit:
+                problem = unfit
+        if problem is not None:
+            log.error("failed", extra={"fields": {**self._names, "ms": _ms(self._began)}}, exc_info=problem)
+            outcome = problem
+        else:
+            fields = {**self._names, "trigger": "activityTrigger", "ms": _ms(self._began)}
+            log.info("succeeded", extra={"fields": fields})
+            outcome = compact(json.loads(outcome)) if outcome[:1] in "{[" else outcome
+        self._tell(outcome)
+        return True
 
 
 def decode(function: Function, binding: Binding, datum: Any, metadata: dict[str, Any]) -> Any:

@@ -7,7 +7,9 @@ import heapq
 import json
 import traceback
 from collections import deque
+from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from typing import Any, Protocol
 
 import aiohttp
@@ -25,8 +27,8 @@ _ActivityKey = tuple[str, str, int]
 class ActivityFunctions(Protocol):
     """Runs activity functions off the loop."""
 
-    async def run_activity(self, name: str, instance_id: str, input_text: str) -> str:
-        """Run an activity on the JSON text of its input; gives the JSON text of its result, raises what it raises."""
+    def start_activity(self, name: str, instance_id: str, input_text: str, done: Callable[[str | BaseException], None]) -> None:
+        """Run an activity on the JSON text of its input; `done` gets the JSON text of its result, or what it raised."""
 
 
 class Work:
@@ -39,7 +41,8 @@ class Work:
         self._functions = functions
         self._parallel = parallel
         self._waiting: deque[tuple[_ActivityKey, str, str]] = deque()
-        self._running: set[asyncio.Task[None]] = set()
+        self._running = 0
+        self._calls: set[asyncio.Task[None]] = set()
         self._heap: list[tuple[datetime, _ActivityKey]] = []
         self._alarm: asyncio.TimerHandle | None = None
         self._http: aiohttp.ClientSession | None = None
@@ -61,7 +64,7 @@ class Work:
         self.closing = True
         if self._alarm is not None:
             self._alarm.cancel()
-        for task in list(self._running):
+        for task in list(self._calls):
             task.cancel()
         if self._http is not None:
             await self._http.close()
@@ -110,37 +113,40 @@ class Work:
         self._store.write("DELETE FROM activities WHERE instance=?", instance_id)
 
     def _pump(self) -> None:
-        while self._waiting and len(self._running) < self._parallel and not self.closing:
-            task = asyncio.get_running_loop().create_task(self._run(*self._waiting.popleft()))
-            self._running.add(task)
-            task.add_done_callback(self._next)
-
-    def _next(self, task: asyncio.Task[None]) -> None:
-        self._running.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            asyncio.get_running_loop().call_exception_handler({"message": "activity", "exception": task.exception()})
-        self._pump()
-
-    async def _run(self, key: _ActivityKey, name: str, input_text: str) -> None:
-        instance_id, execution, task_id = key
-        argument = json.loads(input_text)[0]
-        try:
+        while self._waiting and self._running < self._parallel and not self.closing:
+            key, name, input_text = self._waiting.popleft()
+            self._running += 1
+            argument = json.loads(input_text)[0]
+            done = partial(self._done, key, name)
             if name == HTTP_ACTIVITY:
-                result = await self._call_http(argument)
+                task = asyncio.get_running_loop().create_task(self._call_http(argument, done))
+                self._calls.add(task)
+                task.add_done_callback(self._calls.discard)
             else:
-                result = await self._functions.run_activity(name, instance_id, argument)
-        except (asyncio.CancelledError, KeyboardInterrupt):
-            raise
-        except BaseException as problem:
-            answer = _failure(name, task_id, problem)
-        else:
-            answer = event(Kind.TASK_COMPLETED, TaskScheduledId=task_id, Result=None if result == "null" else result)
+                self._functions.start_activity(name, key[0], argument, done)
+
+    def _done(self, key: _ActivityKey, name: str, outcome: str | BaseException) -> None:
+        self._running -= 1
         if self.closing:
             return
+        instance_id, execution, task_id = key
+        if isinstance(outcome, str):
+            result = None if outcome == "null" else outcome
+            answer = event(Kind.TASK_COMPLETED, TaskScheduledId=task_id, Result=result)
+        else:
+            answer = _failure(name, task_id, outcome)
         self._store.write("DELETE FROM activities WHERE instance=? AND execution=? AND task=?", *key)
         self._hub.deliver(instance_id, execution, answer, at_once=True)
+        self._pump()
 
-    async def _call_http(self, request: dict[str, Any]) -> str:
+    async def _call_http(self, request: dict[str, Any], done: Callable[[str | BaseException], None]) -> None:
+        try:
+            outcome: str | BaseException = await self._send(request)
+        except Exception as problem:
+            outcome = problem
+        done(outcome)
+
+    async def _send(self, request: dict[str, Any]) -> str:
         if self._http is None:
             self._http = aiohttp.ClientSession(auto_decompress=True)
         headers = {str(k): str(v) for k, v in (request.get("headers") or {}).items()}
