@@ -5,7 +5,9 @@ import { at, count, duration, percent, seconds, sentence, sum, tone, words } fro
 
 /** Horizontal bars on one time axis. Items: {name, status, started_at, ended_at, message}. */
 export function timeline(items, { label = "Steps" } = {}) {
-  const started = items.filter((item) => item.started_at);
+  // A replay keeps steps of the attempt before it: their times would stretch the axis over the pause between the two.
+  const kept = (item) => String(item.message || "").startsWith("kept from");
+  const started = items.filter((item) => item.started_at && !kept(item));
   const from = Math.min(...started.map((item) => +new Date(item.started_at)));
   const until = Math.max(...started.map((item) => +new Date(item.ended_at || Date.now())), from + 1);
   const share = (moment) => ((moment - from) / (until - from)) * 100;
@@ -17,7 +19,7 @@ export function timeline(items, { label = "Steps" } = {}) {
     return h("li", { class: `step ${tone(state)}` },
       h("span", { class: "step-name" }, h("span", { class: `dot ${tone(state)}`, "aria-hidden": "true" }), sentence(item.name), h("span", { class: "sr" }, `: ${words(state)}`)),
       h("span", { class: "step-lane", title: item.started_at ? `${at(item.started_at)} to ${item.ended_at ? at(item.ended_at) : "now"}` : words(state) },
-        item.started_at ? h("span", { class: `step-bar ${tone(state)}`, style: { left: `${left}%`, width: `${Math.max(right - left, 0.6)}%` } }) : null),
+        item.started_at && !kept(item) ? h("span", { class: `step-bar ${tone(state)}`, style: { left: `${left}%`, width: `${Math.max(right - left, 0.6)}%` } }) : null),
       h("span", { class: "step-time" }, took === null ? words(state) : duration(took)),
       item.message && state !== "skipped" ? h("span", { class: "step-message" }, item.message) : null);
   }));

@@ -89,7 +89,7 @@ def test_the_reports_have_the_pages_that_people_were_promised() -> None:
 
 def test_stale_is_more_than_sixty_days() -> None:
     model = (TABLES / "Models.tmdl").read_text("utf-8")
-    assert model.count("DATEDIFF(Models[trained_on], Models[scored_at], DAY) > 60") == 2
+    assert model.count("DATEDIFF(Models[trained_on], Models[week_start], DAY) > 60") == 2
 
 
 def test_a_missing_database_is_said_plainly(
