@@ -133,6 +133,13 @@ def _check_activity(factory: Factory, place: Place) -> Iterator[str]:
     activity = place.activity
     definition = place.definition()
     yield from _check_references(factory, definition)
+    for needed in activity.depends_on:
+        beside = sorted({"Succeeded", "Failed"} & set(needed.conditions))
+        if "Completed" in needed.conditions and beside:
+            yield f"Completed stands beside {' and '.join(beside)}, which is refused"
+    for inner in activity.walk() if activity.type in ("ForEach", "Until") else ():
+        if inner is not activity and inner.type in ("ForEach", "Until"):
+            yield f"{inner.type} {inner.name!r} stands inside a {activity.type}: use a pipeline of its own"
     if activity.type in ("SetVariable", "AppendVariable") and activity.properties.get("setSystemVariable") is not True:
         name = str(activity.properties.get("variableName"))
         if not _declared(name, place.pipeline.variables):

@@ -133,6 +133,14 @@ def test_names_are_found_whatever_their_case_as_the_service_does() -> None:
     assert findings(made) == []
 
 
+def test_conditions_and_nesting_that_the_service_refuses_are_found() -> None:
+    both = ok("B", {"activity": "A", "dependencyConditions": ["Completed", "Failed"]})
+    assert findings(factory(ok("A"), both)) == ["main/B: Completed stands beside Failed, which is refused"]
+    inner = activity("Inner", "ForEach", items=expression("@range(0, 2)"), activities=[ok("A")])
+    outer = activity("Outer", "Until", expression=expression("@equals(1, 1)"), activities=[inner])
+    assert findings(factory(outer)) == ["main/Outer: ForEach 'Inner' stands inside a Until: use a pipeline of its own"]
+
+
 def test_what_is_inactive_is_not_looked_at() -> None:
     off = activity("F", "Fail", message=expression("@nope()")) | {"state": "Inactive"}
     assert findings(factory(off)) == []
