@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import sys
 import threading
 import time
@@ -157,10 +158,7 @@ class _Demo:
                 where = " / ".join(event.path) or event.name
                 self.console.print(f"  {where}: {event.status} in {seconds:.1f} s", soft_wrap=True, markup=False)
 
-        options = Options(
-            url=host.url, identity_headers={"x-functions-key": host.key}, data=self.data,
-            addresses=[("func-shelfcast-dev.azurewebsites.net", host.url)],
-        )
+        options = Options(url=host.url, identity_headers={"x-functions-key": host.key}, data=self.data)
         parameters = {"run_week": str(self.week), "reason": "demo"}
         try:
             factory = Factory.load(ROOT / "adf")
@@ -168,12 +166,18 @@ class _Demo:
         except ExpressionEngineUnavailable as error:
             self.console.print(f"Data Factory's expression engine cannot run here ({error}); starting over HTTP")
             return ""
-        document = record.to_json()
-        lake.write_json(lake_paths.RUNS, f"adf/{record.run_id}.json", document)
+        self._export_records(lake, record.run_id)
         self.console.print(
             f"Data Factory: pl_forecast_weekly {record.status} {record.message}", soft_wrap=True, markup=False
         )
         return f"weekly-{self.week}-a{self._attempt(host)}"
+
+    def _export_records(self, lake: BlobLake, group: str) -> None:
+        """Copy the records of a pipeline run and its children to the ledger, where the page finds them."""
+        for path in (self.data / "adf" / "runs").glob("*.json"):
+            document = json.loads(path.read_text("utf-8"))
+            if document["runGroupId"] == group:
+                lake.write_json(lake_paths.RUNS, f"adf/{document['runId']}.json", document)
 
     def _over_http(self, host: DemoHost) -> str:
         headers = {"x-functions-key": host.key}
