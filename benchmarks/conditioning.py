@@ -12,7 +12,6 @@ import csv
 import hashlib
 import io
 import json
-import os
 import resource
 import subprocess
 import sys
@@ -38,7 +37,7 @@ def shelfcast(raw: Path, out: Path) -> int:
 
     folder = out.parent / "shelfcast"
     document = condition_file(raw, rules_of_contract(parse_contract(CONTRACT)), folder)
-    os.replace(folder / "data.csv", out)
+    (folder / "data.csv").replace(out)
     counts = document["counts"]
     assert counts["records_read"] == counts["conditioned"] + counts["quarantined"] + counts["duplicates"]
     return int(document["outputs"]["data"]["rows"])
@@ -196,13 +195,23 @@ def polars_eager(raw: Path, out: Path) -> int:
     frame = frame.select([pl.col(name).fill_null("").str.strip_chars() for name in COLUMNS])
     dates = pl.coalesce([pl.col("delivered").str.to_date(pattern, strict=False) for pattern in DATE_FORMATS])
     units = pl.col("units").str.replace(r"^\((.*)\)$", "-$1").str.replace(r"^(.*)-$", "-$1").str.replace_all(",", "")
-    frame = frame.with_columns(
-        delivered=dates, units=units.cast(pl.Int64, strict=False), cost=pl.col("cost").cast(pl.Float64, strict=False),
-    ).filter(
-        ~pl.col("department").str.contains(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\r\n]"), pl.col("store").str.contains("^[0-9]{9}$"),
-        pl.col("upc").str.contains("^[0-9]{14}$"), pl.col("document") != "", pl.col("delivered").is_not_null(),
-        pl.col("units").is_between(-5000, 5000), pl.col("cost") >= 0,
-    ).unique(subset=KEY, keep="first", maintain_order=True)  # fmt: skip
+    frame = (
+        frame.with_columns(
+            delivered=dates,
+            units=units.cast(pl.Int64, strict=False),
+            cost=pl.col("cost").cast(pl.Float64, strict=False),
+        )
+        .filter(
+            ~pl.col("department").str.contains(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\r\n]"),
+            pl.col("store").str.contains("^[0-9]{9}$"),
+            pl.col("upc").str.contains("^[0-9]{14}$"),
+            pl.col("document") != "",
+            pl.col("delivered").is_not_null(),
+            pl.col("units").is_between(-5000, 5000),
+            pl.col("cost") >= 0,
+        )
+        .unique(subset=KEY, keep="first", maintain_order=True)
+    )
     frame.write_csv(out, float_precision=2)
     return frame.height
 
@@ -225,9 +234,14 @@ def bare_pyarrow(raw: Path, out: Path) -> int:
 
 
 ENGINES: dict[str, Callable[[Path, Path], int]] = {
-    "shelfcast": shelfcast, "pandas, pyarrow engine, exact rules": pandas_pyarrow, "pandas, C engine, exact rules": pandas_c_exact,
-    "pandas, plain": pandas_plain, "polars": polars_eager, "csv module, row by row": csv_module, "bare pyarrow": bare_pyarrow,
-}  # fmt: skip
+    "shelfcast": shelfcast,
+    "pandas, pyarrow engine, exact rules": pandas_pyarrow,
+    "pandas, C engine, exact rules": pandas_c_exact,
+    "pandas, plain": pandas_plain,
+    "polars": polars_eager,
+    "csv module, row by row": csv_module,
+    "bare pyarrow": bare_pyarrow,
+}
 
 
 def content(path: Path) -> str:

@@ -1,7 +1,7 @@
 """Seeded generator of a dirty weekly deliveries file, and the contract that it is conditioned under.
 
 BOM, CRLF, Windows-1252 names, five date notations, thousands marks, three negative notations, ragged and blank lines,
-quoted line breaks, control characters, missing and impossible values, repeated keys, a trailer with the count.
+quoted line breaks, control characters, missing and impossible values, repeated keys.
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ CONTRACT: dict[str, Any] = {
         {"name": "upc", "type": "string", "constraints": {"required": True, "pattern": "[0-9]{14}"}},
         {"name": "delivered", "type": "date", "format": ";".join(DATE_FORMATS), "constraints": {"required": True}},
         {
-            "name": "units", "type": "integer", "groupChar": ",", "negatives": ["leading", "trailing", "parentheses"],
+            "name": "units",
+            "type": "integer",
+            "groupChar": ",",
+            "negatives": ["leading", "trailing", "parentheses"],
             "constraints": {"required": True, "minimum": -5000, "maximum": 5000},
         },
         {"name": "cost", "type": "number", "scale": 2, "constraints": {"required": True, "minimum": 0}},
@@ -31,14 +34,14 @@ CONTRACT: dict[str, Any] = {
     "primaryKey": ["document", "store", "upc", "delivered"],
     "missingValues": ["", "NA", "NULL"],
     "unknownColumns": "discard",
-    "dialect": {"delimiter": ",", "quoteChar": "\"", "header": True},
-}  # fmt: skip
+    "dialect": {"delimiter": ",", "quoteChar": '"', "header": True},
+}
 _DEPARTMENTS = ["GROCERY", "BAKERY", "SNACKS", "DAIRY", "BEVERAGES", "CAFÉ & TEE", "FROZEN", "DÉLI", "MEAT", "HEALTH"]
 
 
-def generate(path: Path, rows: int, *, dirty: bool = True, seed: int = 7, trailer: bool = True) -> dict[str, int]:
+def generate(path: Path, rows: int, *, dirty: bool = True, seed: int = 7) -> dict[str, int]:
     """Write the file; return what was put in. `dirty=False` writes the same shape without any fault."""
-    rng = random.Random(seed)  # noqa: S311
+    rng = random.Random(seed)
     from datetime import date, timedelta
 
     days = [date(2017, 11, 6) + timedelta(days=at) for at in range(7)]
@@ -57,11 +60,17 @@ def generate(path: Path, rows: int, *, dirty: bool = True, seed: int = 7, traile
             day = int(rng.random() * 7)
             patterns = dates[day]
             cells = [
-                f"D{number // 20:09d}", store, upcs[int(rng.random() * 9000)], patterns[int(rng.random() * len(patterns))],
-                str(int(rng.random() * 48) + 1), f"{rng.random() * 90 + 0.5:.2f}", _DEPARTMENTS[int(rng.random() * 10)], "",
-            ]  # fmt: skip
+                f"D{number // 20:09d}",
+                store,
+                upcs[int(rng.random() * 9000)],
+                patterns[int(rng.random() * len(patterns))],
+                str(int(rng.random() * 48) + 1),
+                f"{rng.random() * 90 + 0.5:.2f}",
+                _DEPARTMENTS[int(rng.random() * 10)],
+                "",
+            ]
             if dice < 0.06:
-                _spoil(cells, int(dice * 400), rng, put, recent, lines)
+                _spoil(cells, int(dice * 400), put, recent, lines)
             lines.append(",".join(cells))
             if dirty and dice > 0.99:
                 recent = cells
@@ -72,14 +81,24 @@ def generate(path: Path, rows: int, *, dirty: bool = True, seed: int = 7, traile
     return put
 
 
-def _spoil(
-    cells: list[str], kind: int, rng: random.Random, put: dict[str, int], recent: list[str], lines: list[str]
-) -> None:
+def _spoil(cells: list[str], kind: int, put: dict[str, int], recent: list[str], lines: list[str]) -> None:
     spoilers: dict[int, tuple[int, str]] = {
-        0: (1, "12345"), 1: (2, "ABC"), 2: (3, "31.02.2017"), 3: (3, "soon"), 4: (4, "n/a?"), 5: (4, "99999"), 6: (5, "-3.10"), 7: (5, ""),
-        8: (6, "BAD\x07BELL"), 9: (7, '"left at\r\nthe dock"'), 10: (4, '"1,250"'), 11: (4, "(12)"), 12: (4, "7-"), 13: (4, "-3"),
+        0: (1, "12345"),
+        1: (2, "ABC"),
+        2: (3, "31.02.2017"),
+        3: (3, "soon"),
+        4: (4, "n/a?"),
+        5: (4, "99999"),
+        6: (5, "-3.10"),
+        7: (5, ""),
+        8: (6, "BAD\x07BELL"),
+        9: (7, '"left at\r\nthe dock"'),
+        10: (4, '"1,250"'),
+        11: (4, "(12)"),
+        12: (4, "7-"),
+        13: (4, "-3"),
         14: (6, '"A line\r\nbreak"'),
-    }  # fmt: skip
+    }
     if kind in spoilers:
         place, value = spoilers[kind]
         cells[place] = value

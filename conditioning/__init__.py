@@ -1,1 +1,1 @@
-"""Conditioning: one raw file of one source -> one version of a standard CSV, a quarantine list and an outcome document."""
+"""Conditioning: a raw file of a source becomes a version of a standard CSV, a quarantine list and an outcome."""

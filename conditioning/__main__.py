@@ -1,4 +1,4 @@
-"""`python -m conditioning FILE --contract CONTRACT.json --out DIR`: condition any table under any Table Schema contract.
+"""`python -m conditioning FILE --contract CONTRACT.json --out DIR`: any table under any Table Schema.
 
 Prints the outcome document as JSON. Exit codes: 0 accepted, 3 partial (some records are quarantined or duplicates),
 4 rejected (the file as a whole), 2 wrong call (no such file, unusable contract).

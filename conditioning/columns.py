@@ -1,4 +1,4 @@
-"""One column of the table being made: each distinct raw cell goes once through its rule, then rows are gathered by code."""
+"""One column: each distinct raw cell goes once through its rule, then rows are gathered by code."""
 
 from __future__ import annotations
 
@@ -13,16 +13,19 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from conditioning import arrow_arrays
+from conditioning.cell_checks import sort_key
 from conditioning.contract import Field
 from conditioning.hashing import U64, hash_texts, hash_values
+from conditioning.reading import Reading, Rule
 from conditioning.reasons import Reject
-from conditioning.values import Reading, Rule, identity_pattern, sort_key
+from conditioning.values import identity_pattern
 
 I32 = npt.NDArray[np.int32]
 
 DISTINCT_LIMIT = 65_536
 """Distinct raw cells that a column may have before it counts as free text: its distinct count is then not reported."""
-_COMMA = pa.scalar(b",", pa.binary())
+_COMMA = arrow_arrays.scalar(b",")
 
 
 def quoted(text: str) -> str:
@@ -81,7 +84,7 @@ class Column:
         self.texts: list[str] = []  # canonical text by value id
         self.rejects: list[tuple[Reject, str]] = []  # by -id - 1
         self.pattern = identity_pattern(field, reading)
-        self.special = pa.array(sorted(word.encode() for word in field.missing_values | field.exclude), pa.binary())
+        self.special = arrow_arrays.binary(sorted(word.encode() for word in field.missing_values | field.exclude))
         self._rule = rule
         self._decode = decoder(encoding)
         self._ids: dict[bytes, int] = {}  # raw cell -> value id, or negative reject id
@@ -89,7 +92,7 @@ class Column:
         self._value_ids: dict[str, int] = {}
         self._counts = np.zeros(1024, np.int64)
         self._hashes = np.zeros(0, np.uint64)
-        self._values: pa.Array = pa.array([], pa.binary())
+        self._values: pa.Array = arrow_arrays.binary([])
         self._key = sort_key(field)
         self._extremes: list[str] = []  # lowest and highest text of the cells beyond the distinct limit
         self._wide_nulls = 0
@@ -99,14 +102,31 @@ class Column:
         if cells is None:
             return CodedBlock(self, np.full(count, self._id_of(b"", False), np.int32))
         if not self.wide and len(self._ids) > DISTINCT_LIMIT:
-            self.wide = True
+            self._widen()
         if self.wide:
             plain_cells = cells.cast(pa.binary()) if isinstance(cells, pa.DictionaryArray) else cells
             return WideBlock(self, plain_cells, latin)
         if not isinstance(cells, pa.DictionaryArray):
             cells = cells.dictionary_encode()
         local = self._lookup(cells.dictionary.to_pylist(), latin)
-        return CodedBlock(self, np.take(np.array(local or [0], np.int32), np.asarray(cells.indices)))
+        return CodedBlock(self, np.take(np.array(local or [0], np.int32), arrow_arrays.as_int32(cells.indices)))
+
+    def _widen(self) -> None:
+        """Read the column as free text from now on; what was learnt of its cells shrinks to figures."""
+        self.wide = True
+        counts = self._counts[: len(self.texts)].tolist()
+        edges = [text for text, seen in zip(self.texts, counts, strict=False) if seen and text]
+        self._extremes = [min(edges, key=self._key), max(edges, key=self._key)] if edges else []
+        empty = self._value_ids.get("")
+        self._wide_nulls += counts[empty] if empty is not None and empty < len(counts) else 0
+        self.texts, self.rejects, self._ids, self._latin_ids, self._value_ids = [], [], {}, {}, {}
+        self._hashes, self._values = self._hashes[:0], arrow_arrays.binary([])
+        self._counts = self._counts[:0]
+
+    @property
+    def _is_free_text(self) -> bool:
+        """Whether the file has more distinct cells than are counted; true whatever the blocks were."""
+        return self.wide or len(self._ids) > DISTINCT_LIMIT
 
     def _lookup(self, cells: list[bytes], latin: bool) -> list[int]:
         """Return the id of each distinct cell; nearly all were met in an earlier block."""
@@ -155,11 +175,10 @@ class Column:
     def uncount(self, texts: Iterable[str]) -> None:
         """Take accepted cells back: their rows turned out to be duplicates."""
         for text, times in Counter(texts).items():
-            number = self._value_ids.get(text)
-            if not text and self.wide:
-                self._wide_nulls -= times  # may go below zero: nulls of coded blocks are added to it
-            elif not self.wide and number is not None:
-                self._counts[number] -= times
+            if not text:
+                self._wide_nulls -= times  # may go below zero: the nulls of coded blocks are added to it
+            elif not self._is_free_text:
+                self._counts[self._value_ids[text]] -= times
 
     def refresh(self) -> tuple[U64, pa.Array]:
         """Return (hashes, CSV text with comma) by value id."""
@@ -167,7 +186,7 @@ class Column:
         if have < len(self.texts):
             fresh = self.texts[have:]
             self._hashes = np.concatenate([self._hashes, hash_values(fresh)])
-            added = pa.array([(quoted(text) + ",").encode() for text in fresh], pa.binary())
+            added = arrow_arrays.binary([(quoted(text) + ",").encode() for text in fresh])
             self._values = pa.concat_arrays([self._values, added])
         return self._hashes, self._values
 
@@ -201,7 +220,7 @@ class Column:
             "nulls": nulls + self._wide_nulls,
             "min": min(candidates, key=self._key) if candidates else None,
             "max": max(candidates, key=self._key) if candidates else None,
-            "distinct": None if len(self._ids) > DISTINCT_LIMIT else len(present),
+            "distinct": None if self._is_free_text else len(present),
         }
 
 
@@ -219,25 +238,30 @@ class CodedBlock:
         self._ids = ids
 
     def refusal(self, row: int) -> tuple[Reject, str]:
+        """See ColumnBlock."""
         return self._column.rejects[-int(self._ids[row]) - 1]
 
     def keep(self, rows: npt.NDArray[np.bool_] | None) -> None:
+        """See ColumnBlock."""
         if rows is not None:
             self._ids = self._ids[rows]
         self._column.count(self._ids)
 
     def parts(self) -> list[Any]:
-        return [self._column.refresh()[1].take(pa.array(self._ids))]
+        """See ColumnBlock."""
+        return [self._column.refresh()[1].take(arrow_arrays.integers(self._ids))]
 
     def hashes(self) -> U64:
+        """See ColumnBlock."""
         return np.take(self._column.refresh()[0], self._ids)
 
     def texts_at(self, rows: npt.NDArray[np.int64]) -> list[str]:
+        """See ColumnBlock."""
         return [self._column.texts[number] for number in self._ids[rows].tolist()]
 
 
 class WideBlock:
-    """Cells as plain text: for columns of very many distinct cells, where ids would not pay and memory must stay flat."""
+    """Cells as plain text: for columns of very many distinct cells, so that memory stays flat."""
 
     def __init__(self, column: Column, cells: pa.Array, latin: bool) -> None:
         self._column = column
@@ -249,49 +273,54 @@ class WideBlock:
             odd = np.ones(count, np.bool_)
         else:
             plain = pc.match_substring_regex(cells, column.pattern)
-            odd = np.asarray(pc.or_(pc.invert(plain), pc.is_in(cells, value_set=column.special)))
+            odd = arrow_arrays.as_bool(pc.or_(pc.invert(plain), pc.is_in(cells, value_set=column.special)))
         self._cells = cells
         if odd.any():
             self._judge(odd, latin)
 
     def _judge(self, odd: npt.NDArray[np.bool_], latin: bool) -> None:
-        coded = self._cells.filter(pa.array(odd)).dictionary_encode()
+        coded = self._cells.filter(arrow_arrays.mask(odd)).dictionary_encode()
         verdicts = [self._column.judge(narrowed(cell, latin)) for cell in coded.dictionary.to_pylist()]
-        texts = pa.array(
-            [b"" if isinstance(verdict, Reject) else verdict.encode() for verdict, _ in verdicts], pa.binary()
+        texts = arrow_arrays.binary(
+            [b"" if isinstance(verdict, Reject) else verdict.encode() for verdict, _ in verdicts]
         )
-        shown = pa.array(
-            [b"" if isinstance(verdict, Reject) else quoted(verdict).encode() for verdict, _ in verdicts], pa.binary()
+        shown = arrow_arrays.binary(
+            [b"" if isinstance(verdict, Reject) else quoted(verdict).encode() for verdict, _ in verdicts]
         )
         rows = np.flatnonzero(odd)
-        codes = np.asarray(coded.indices)
+        codes = arrow_arrays.as_int32(coded.indices)
         for row, code in zip(rows.tolist(), codes.tolist(), strict=True):
             verdict, cell = verdicts[code]
             if isinstance(verdict, Reject):
                 self._refused[row] = (verdict, cell)
         self.bad[list(self._refused)] = True
-        mask = pa.array(odd)
+        mask = arrow_arrays.mask(odd)
         original = self._cells
         self._cells = pc.replace_with_mask(original, mask, texts.take(coded.indices))
         if not shown.equals(texts):
             self._quoted = pc.replace_with_mask(original, mask, shown.take(coded.indices))
 
     def refusal(self, row: int) -> tuple[Reject, str]:
+        """See ColumnBlock."""
         return self._refused[row]
 
     def keep(self, rows: npt.NDArray[np.bool_] | None) -> None:
+        """See ColumnBlock."""
         if rows is not None:
-            mask = pa.array(rows)
+            mask = arrow_arrays.mask(rows)
             self._cells = self._cells.filter(mask)
             self._quoted = self._quoted.filter(mask) if self._quoted is not None else None
         if len(self._cells):
             self._column.note_wide(self._cells)
 
     def parts(self) -> list[Any]:
+        """See ColumnBlock."""
         return [self._cells if self._quoted is None else self._quoted, _COMMA]
 
     def hashes(self) -> U64:
+        """See ColumnBlock."""
         return hash_texts(self._cells)
 
     def texts_at(self, rows: npt.NDArray[np.int64]) -> list[str]:
-        return [cell.decode() for cell in self._cells.take(pa.array(rows)).to_pylist()]
+        """See ColumnBlock."""
+        return [cell.decode() for cell in self._cells.take(arrow_arrays.integers(rows)).to_pylist()]

@@ -10,12 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from conditioning.arrow_arrays import use_plain_allocator
 from conditioning.open_table import OpenRequest, OpenTable, open_table
 from conditioning.raw_input import Metered, Stream
+from conditioning.reading import WeekBounds
 from conditioning.reasons import UNCOUNTED, FileRefused
 from conditioning.spool import Scratch, TempFile
 from conditioning.table import Counts, Table
-from conditioning.values import WeekBounds
 from conditioning.version import CONDITIONER_VERSION
 
 ACCEPTED, PARTIAL, REJECTED = "accepted", "partial", "rejected"
@@ -58,6 +59,7 @@ def condition(
     memory_rows: int | None = None,
 ) -> Judged:
     """Read the whole file and judge it. Every fault of the file ends in the result, never in an exception."""
+    use_plain_allocator()
     raw = Metered(stream)
     table: Table | None = None
     opened: OpenTable | None = None
@@ -112,8 +114,8 @@ def _check_share(table: Table, request: OpenRequest) -> None:
         raise FileRefused(
             "too_many_quarantined",
             f"{request.file}: {bad} of {counts.records_read} records are bad, more than the tolerated share of "
-            f"{request.contract.max_quarantine_share:g}; most often {code} ({number}), for example row {example['row']}, field "
-            f"{example['field']!r}: {example['value']!r} is not {example['expected']}",
+            f"{request.contract.max_quarantine_share:g}; most often {code} ({number}), such as row {example['row']}, "
+            f"field {example['field']!r}: {example['value']!r} is not {example['expected']}",
             file=request.file,
             row=example["row"],
             field=example["field"],

@@ -1,9 +1,9 @@
 """A contract: a versioned Table Schema (Frictionless vocabulary) that says what the standard CSV holds.
 
 Any Table Schema is a contract. Beyond the vocabulary we read, per field: `unit`, `scale` (decimals written), `default`,
-`exclude` (values left out on purpose), `outlier` {minimum, maximum}, `inSalesWeek`, `newlines`, `formulas`, `negatives`;
-per contract: `version`, `unknownColumns` (evolve | freeze | discard), `rowRules`, `maxQuarantineShare`, `allowEmpty`,
-and `dialect`, `format`, `encoding` as a Data Resource has them.
+`exclude` (values left out on purpose), `outlier` {minimum, maximum}, `inSalesWeek`, `newlines`, `formulas`,
+`negatives`; per contract: `version`, `unknownColumns` (evolve | freeze | discard), `rowRules`, `maxQuarantineShare`,
+`allowEmpty`, and `dialect`, `format`, `encoding` as a Data Resource has them.
 """
 
 from __future__ import annotations

@@ -18,8 +18,8 @@ import numpy.typing as npt
 from conditioning.batches import I64
 from conditioning.hashing import U64
 
-MEMORY_ROWS = 1_000_000  # 24 MB
-PASS_ROWS = 2_000_000  # keys sorted at once: 16 MB
+MEMORY_ROWS = 500_000  # 12 MB
+PASS_ROWS = 1_000_000  # keys sorted at once: 8 MB
 _BLOOM_BITS = 22
 _KEY, _CONTENT, _CHECK, _NUMBER = range(4)
 _TYPES = (np.uint64, np.uint64, np.uint32, np.uint32)
@@ -86,7 +86,8 @@ class KeyLog:
         rows, keys = self._rows_of(repeated)
         content, checks, numbers = (self._gather(lane, rows) for lane in (_CONTENT, _CHECK, _NUMBER))
         order = np.lexsort((rows, checks, keys))
-        rows, keys, content, checks, numbers = (values[order] for values in (rows, keys, content, checks, numbers))
+        rows, keys = rows[order], keys[order]
+        content, checks, numbers = content[order], checks[order], numbers[order]
         same = np.zeros(len(keys), np.bool_)
         same[1:] = (keys[1:] == keys[:-1]) & (checks[1:] == checks[:-1])
         group_start = np.maximum.accumulate(np.where(same, 0, np.arange(len(keys))))

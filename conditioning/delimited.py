@@ -1,4 +1,4 @@
-"""Delimited text to batches: blocks of whole records, parsed by Arrow; what Arrow cannot say is found by our own spans."""
+"""Delimited text to batches: blocks of whole records parsed by Arrow; our own spans know what it cannot say."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv as arrow_csv
 
+from conditioning import arrow_arrays
 from conditioning.batches import Batch, Broken
 from conditioning.dialect import Delimited
 from conditioning.headers import Layout
@@ -214,7 +215,7 @@ class DelimitedReader:
             kept.append(index)
             rows.append([cell.encode("latin-1") for cell in cells])
         columns: list[pa.Array | None] = [
-            None if source is None else pa.array([row[source] for row in rows], pa.binary())
+            None if source is None else arrow_arrays.binary([row[source] for row in rows])
             for source in self._layout.sources
         ]
         return Batch(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from conditioning.batches import Broken
 from conditioning.raw_input import Limits, Stream
-from conditioning.values import Reading
+from conditioning.reading import Reading
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ Rows = Iterator[Row | Broken]
 
 @dataclass(frozen=True)
 class Delimited:
-    """Text with a delimiter. Without a header, `columns` names the cells and `fits` (a pattern) knows the first line."""
+    """Text with a delimiter. Without a header, `columns` names the cells and the pattern `fits` knows line one."""
 
     name: str
     delimiter: str = ","
@@ -76,7 +76,7 @@ class ReadContext:
 
 @dataclass(frozen=True)
 class Document:
-    """A format with its own reader: JSON, X12, iCalendar, station files. `columns` are the names of the cells it yields."""
+    """A format with its own reader: JSON, X12, iCalendar, station files. `columns` names the cells it yields."""
 
     name: str
     kind: str  # json | x12 | calendar | text

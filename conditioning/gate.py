@@ -14,7 +14,7 @@ from domain.sales_weeks import SalesWeek, weeks_between
 from domain.scenario import Scenario, Source
 
 MAX_ORPHAN_SHARE = 0.9
-"""Deliveries to stores, or of products, without a reference row are reported; only when nearly all are does the gate shut."""
+"""Deliveries without a reference row are reported; only when nearly all are does the gate shut."""
 
 
 def data_gate(lake: Lake, scenario: Scenario, sales_week: SalesWeek) -> dict[str, Any]:
@@ -35,7 +35,10 @@ def data_gate(lake: Lake, scenario: Scenario, sales_week: SalesWeek) -> dict[str
     orphans = _orphans(lake, sources)
     for name, found in orphans.items():
         if found["orphans"]:
-            sentence = f"deliveries: {found['orphans']} of {found['delivered']} {name} are not in the reference ({found['row_share']:.1%} of rows)"
+            sentence = (
+                f"deliveries: {found['orphans']} of {found['delivered']} {name} are not in the reference "
+                f"({found['row_share']:.1%} of rows)"
+            )
             (reasons if found["row_share"] > MAX_ORPHAN_SHARE else warnings).append(sentence)
     return {
         "sales_week": str(sales_week),
@@ -101,14 +104,16 @@ def _source_state(lake: Lake, scenario: Scenario, source: Source, run_week: Sale
         if age > source.max_age_weeks:
             found |= {
                 "state": "stale",
-                "detail": f"the latest is of {week}, {age} weeks before {latest_wanted}; {source.max_age_weeks} are allowed",
+                "detail": f"the latest is of {week}, {age} weeks before {latest_wanted}; "
+                f"{source.max_age_weeks} are allowed",
             }
     elif age > 0:
         found |= {"state": "missing", "detail": f"{latest_wanted} is missing; the latest is of {week}"}
     if found["state"] == "ok" and share > scenario.max_quarantine_share:
         found |= {
             "state": "too_many_quarantined",
-            "detail": f"{share:.1%} of the records of {week} are quarantined; {scenario.max_quarantine_share:.1%} are allowed",
+            "detail": f"{share:.1%} of the records of {week} are quarantined; "
+            f"{scenario.max_quarantine_share:.1%} are allowed",
         }
     if found["state"] == "ok" and outcomes.get(last_refused, {}).get("status") == "rejected":
         found["superseding_file_rejected"] = last_refused

@@ -13,6 +13,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from conditioning import arrow_arrays
+
 U64 = npt.NDArray[np.uint64]
 
 _ODD = np.uint64(0x9E3779B97F4A7C15)
@@ -41,12 +43,12 @@ def hash_texts(texts: pa.Array) -> U64:
     count = len(texts)
     if count == 0:
         return np.empty(0, np.uint64)
-    lengths = np.asarray(pc.binary_length(texts)).astype(np.uint64)
+    lengths = arrow_arrays.as_int32(pc.binary_length(texts)).astype(np.uint64)
     longest = int(lengths.max(initial=0))
     if longest > 256 and count > 1:  # one long cell must not widen all others
-        short = np.asarray(lengths <= 256)
+        short = lengths <= 256
         hashes = np.empty(count, np.uint64)
-        hashes[short] = hash_texts(texts.filter(pa.array(short)))
+        hashes[short] = hash_texts(texts.filter(arrow_arrays.mask(short)))
         for index in np.flatnonzero(~short):
             hashes[index] = hash_texts(texts.slice(index, 1))[0]
         return hashes
@@ -64,7 +66,7 @@ def hash_texts(texts: pa.Array) -> U64:
 
 def hash_values(texts: Sequence[str]) -> U64:
     """Return a hash for each canonical text."""
-    return hash_texts(pa.array([text.encode() for text in texts], pa.binary()))
+    return hash_texts(arrow_arrays.binary([text.encode() for text in texts]))
 
 
 def fold(rows: U64, cells: U64, column: int, lane: int) -> None:

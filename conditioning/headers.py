@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from conditioning.contract import Contract, Field
 from conditioning.dialect import ColumnMap, Mapped
+from conditioning.reading import Reading
 from conditioning.reasons import FileRefused
-from conditioning.values import Reading
 
 HEADER_SEARCH_ROWS = 12  # titles and notes above the header
 
@@ -49,7 +49,7 @@ def _index(header: Sequence[str], column_map: ColumnMap) -> dict[int, Mapped]:
 
 
 def match(header: Sequence[str], column_map: ColumnMap, contract: Contract) -> int:
-    """Return how many required fields (and as a tie-break, others) the header feeds; -1 if a required one is missing."""
+    """Return how many fields the header feeds; -1 if a required one is missing."""
     fed = {mapped.column for mapped in _index(header, column_map).values() if mapped.column}
     required = {field.name for field in contract.fields if field.required and not field.default}
     if not fed or required - fed:

@@ -12,7 +12,7 @@ _FACETS = "https://openlineage.io/spec/facets"
 
 
 def run_events(outcome: dict[str, Any], fields: list[tuple[str, str]]) -> bytes:
-    """Return both events of the outcome; the run id follows from what was conditioned, so that a repeat says the same."""
+    """Return both events; the run id follows from what was conditioned, so that a repeat says the same."""
     name = f"conditioning.{outcome['source']}"
     run_id = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{name}/{outcome['sales_week']}/{outcome['data_version']}"))
     base: dict[str, Any] = {

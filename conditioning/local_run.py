@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,14 +19,18 @@ from conditioning.lineage import run_events
 from conditioning.open_table import OpenRequest
 from conditioning.outcome import outcome_document
 from conditioning.raw_input import Limits
+from conditioning.reading import WeekBounds
 from conditioning.registry import Source
-from conditioning.values import WeekBounds
 from domain.errors import BadRequest
 from domain.sales_weeks import SalesWeek
 
 DATA, QUARANTINE, DUPLICATES, MANIFEST, LINEAGE = (
-    "data.csv", "quarantine.csv", "duplicates.csv", "manifest.json", "openlineage.jsonl",
-)  # fmt: skip
+    "data.csv",
+    "quarantine.csv",
+    "duplicates.csv",
+    "manifest.json",
+    "openlineage.jsonl",
+)
 
 
 @dataclass(frozen=True)
@@ -109,9 +112,14 @@ def condition_file(
         raise BadRequest(f"{error.filename}: {error.strerror}", field="file", value=str(error.filename)) from error
     first, last = (week.monday.isoformat(), week.sunday.isoformat()) if week else ("", "")
     request = OpenRequest(
-        path.name, rules.contract, rules.dialects, rules.maps, ReadContext(path.name, Limits(), first, last), rules.contract.encoding,
+        path.name,
+        rules.contract,
+        rules.dialects,
+        rules.maps,
+        ReadContext(path.name, Limits(), first, last),
+        rules.contract.encoding,
         **({"block_bytes": block_bytes} if block_bytes else {}),
-    )  # fmt: skip
+    )
     with stream, tempfile.TemporaryDirectory(prefix=".conditioning-", dir=out) as folder:
         judged = condition(stream, request, bounds=WeekBounds(first, last, history_start))
         try:
@@ -120,11 +128,21 @@ def condition_file(
             judged.discard()
         check_invariant(judged)
         document = outcome_document(
-            judged, source=rules.contract.name, week=week, status=verdict(judged),
-            version=data_version(judged.sha256, rules.contract.name, rules.rules_version), contract_version=rules.contract.version,
-            code_version=code_version, path=str(path), info=None, outputs=outputs, started=started, ended=datetime.now(UTC),
-            correlation_id="", reason="command line",
-        )  # fmt: skip
+            judged,
+            source=rules.contract.name,
+            week=week,
+            status=verdict(judged),
+            version=data_version(judged.sha256, rules.contract.name, rules.rules_version),
+            contract_version=rules.contract.version,
+            code_version=code_version,
+            path=str(path),
+            info=None,
+            outputs=outputs,
+            started=started,
+            ended=datetime.now(UTC),
+            correlation_id="",
+            reason="command line",
+        )
         fields = [(item.name, item.type) for item in rules.contract.fields]
         (Path(folder) / LINEAGE).write_bytes(run_events(document, fields))
         manifest = json.dumps(document, ensure_ascii=False, indent=1, sort_keys=True) + "\n"
@@ -132,7 +150,7 @@ def condition_file(
         for name in (QUARANTINE, DUPLICATES, DATA, LINEAGE, MANIFEST):
             made = Path(folder) / name
             if made.exists():
-                os.replace(made, out / name)
+                made.replace(out / name)
             else:
                 (out / name).unlink(missing_ok=True)  # of an earlier call: it is not this file's
     return document
@@ -175,6 +193,10 @@ def _write(judged: Judged, folder: Path) -> dict[str, Any]:
     duplicates.close()
     outputs["duplicates"]["rows"] = table.counts.duplicates
     outputs["data"] = {
-        "path": DATA, "sha256": data.sha256.hexdigest(), "content_hash": table.content_hash(), "rows": table.rows, "bytes": data.size,
-    }  # fmt: skip
+        "path": DATA,
+        "sha256": data.sha256.hexdigest(),
+        "content_hash": table.content_hash(),
+        "rows": table.rows,
+        "bytes": data.size,
+    }
     return outputs

@@ -1,10 +1,10 @@
-"""Write what one judged file yields to the lake: quarantine, data, outcome, pointer, in this order, each safe to repeat."""
+"""Write what one judged file yields: quarantine, data, outcome, pointer, in this order, each safe to repeat."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from datetime import datetime
 from typing import Any
 from uuid import uuid4
@@ -110,7 +110,7 @@ def publish(
     code_version: str,
     parent: str = "",
 ) -> tuple[dict[str, Any], bool]:
-    """Write everything; return (outcome document, whether it was new). Of two racing callers both get the winner's document."""
+    """Write everything; return (outcome document, whether it is new). Two racing callers get the same document."""
     name, week = source.contract.name, landed.sales_week
     version = data_version(judged.sha256, name, source.rules_version)
     manifest = lake_paths.conditioned_manifest(name, week, version)
@@ -164,7 +164,7 @@ def _again(lake: Lake, manifest: str, known: BlobInfo, info: BlobInfo) -> dict[s
     """Note that these bytes came once more under another ETag, so that the next sweep need not read them."""
     content = lake.read(CONDITIONED, manifest)
     if known.metadata.get("source_etag") != info.etag:
-        try:
+        with suppress(BlobConflict):  # another caller noted it
             lake.write(
                 CONDITIONED,
                 manifest,
@@ -172,8 +172,6 @@ def _again(lake: Lake, manifest: str, known: BlobInfo, info: BlobInfo) -> dict[s
                 if_match=content.etag,
                 metadata={**known.metadata, "source_etag": info.etag},
             )
-        except BlobConflict:
-            pass  # another caller noted it
     document, _ = lake.read_json(CONDITIONED, manifest)
     return dict(document)
 

@@ -135,7 +135,7 @@ class RedriveRequest:
 def redrive(services: ConditioningServices, request: RedriveRequest) -> dict[str, Any]:
     """Condition a week again: the raw file under today's rules, or the current data with corrected records.
 
-    Corrections become a raw file of their own in landing (in standard columns, naming the version that they mend), so that
+    Corrections become a raw file of their own in landing (standard columns, named by the version they mend), so that
     they pass the same rules and leave the same trail as any delivery.
     """
     from conditioning.service import ConditionRequest, condition_source, newest_by_week

@@ -12,13 +12,13 @@ from typing import Any, ClassVar
 from domain.errors import ShelfcastError
 
 RECORD_REASONS: dict[str, str] = {
-    "too_few_cells": "the record has fewer cells than the header: ask the provider for the missing cell, or fix the delimiter",
+    "too_few_cells": "the record has fewer cells than the header: ask for the missing cell, or fix the delimiter",
     "too_many_cells": "the record has more cells than the header: quote cells that hold the delimiter",
     "record_too_long": "the record is longer than the limit: a quote or line end is probably missing",
     "undecodable_text": "bytes are neither UTF-8 nor the declared encoding: declare the encoding",
     "control_character": "the cell holds a NUL or another control character: export it again as text",
     "newline_in_cell": 'the cell holds a line break: remove it, or allow it with "newlines": "space" in the contract',
-    "formula_injection": 'the cell starts like a spreadsheet formula: prefix removed at the provider, or "formulas": "allow"',
+    "formula_injection": 'the cell starts like a spreadsheet formula: remove the prefix, or set "formulas": "allow"',
     "missing_value": "a required value is missing: deliver it",
     "bad_integer": "not a whole number in the declared notation",
     "bad_number": "not a number in the declared notation (see decimalChar and groupChar)",

@@ -15,7 +15,7 @@ from pathlib import Path
 from conditioning.contract import PROVENANCE, Contract, parse_contract
 from conditioning.dialect import ColumnMap, Delimited, Mapped, SourceSpec
 from conditioning.headers import identity_map
-from conditioning.values import Reading
+from conditioning.reading import Reading
 from domain.errors import BadSetting, NotFound
 
 FOLDER = Path(__file__).resolve().parent

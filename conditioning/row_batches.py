@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pyarrow as pa
 
+from conditioning import arrow_arrays
 from conditioning.batches import Batch, Broken
 from conditioning.delimited import RAW_TEXT_LIMIT
 from conditioning.dialect import Row, Rows
@@ -40,7 +41,7 @@ def _batch(kept: list[Row], broken: list[Broken], layout: Layout) -> Batch:
     columns: list[pa.Array | None] = [
         None
         if source is None
-        else pa.array([row.cells[source].encode("utf-8", "surrogatepass") for row in kept], pa.binary())
+        else arrow_arrays.binary([row.cells[source].encode("utf-8", "surrogatepass") for row in kept])
         for source in layout.sources
     ]
     weights = np.array([row.weight for row in kept], np.int64)

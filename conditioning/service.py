@@ -151,7 +151,7 @@ def condition_source(services: ConditioningServices, request: ConditionRequest) 
 
 
 def newest_by_week(lake: Lake, source: str, through: SalesWeek) -> list[_Landed]:
-    """Return the newest raw file of each week up to `through`, oldest week first; a newer file supersedes the week's others."""
+    """Return the newest raw file of each week up to `through`, oldest week first: it supersedes the others."""
     newest: dict[SalesWeek, _Landed] = {}
     for info in lake.list(LANDING, f"{source}/"):
         try:
@@ -188,7 +188,9 @@ def _settled(wanted: Sequence[_Landed], settled: Mapping[str, str]) -> set[tuple
     from conditioning.publish import settled_key
 
     return {
-        (item.file.name, item.info.etag) for item in wanted if settled.get(str(item.file.sales_week), "") >= settled_key(item.info)
+        (item.file.name, item.info.etag)
+        for item in wanted
+        if settled.get(str(item.file.sales_week), "") >= settled_key(item.info)
     }
 
 
@@ -278,7 +280,7 @@ def judge(
     from conditioning.dialect import ReadContext
     from conditioning.open_table import OpenRequest
     from conditioning.raw_input import Limits
-    from conditioning.values import WeekBounds
+    from conditioning.reading import WeekBounds
 
     first, last = landed.sales_week.monday.isoformat(), landed.sales_week.sunday.isoformat()
     opening = OpenRequest(

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from typing import IO, Protocol
 
-MEMORY_BYTES = 16 << 20
+MEMORY_BYTES = 8 << 20
 
 
 class Scratch(Protocol):

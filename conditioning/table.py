@@ -1,12 +1,13 @@
-"""The engine: batches of raw cells in, lines of standard CSV, quarantine and figures out. Nothing grows with the rows."""
+"""The engine: batches of raw cells in; lines of standard CSV, quarantine and figures out, in flat memory."""
 
 from __future__ import annotations
 
 import csv
 import io
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -14,18 +15,21 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from conditioning import arrow_arrays
 from conditioning.batches import I64, Batch, Broken
+from conditioning.cell_checks import sort_key
 from conditioning.columns import Column, ColumnBlock, quoted
 from conditioning.contract import Contract
 from conditioning.dedupe import Duplicates, KeyLog, merged
 from conditioning.hashing import CONTENT, KEY, KEY_CHECK, U64, fold, hash_values, mix
 from conditioning.headers import Layout
+from conditioning.reading import WeekBounds
 from conditioning.spool import Scratch, Spool
 from conditioning.standard_csv import DUPLICATE_COLUMNS, QUARANTINE_COLUMNS, line, one_line
-from conditioning.values import WeekBounds, make_rule, sort_key
+from conditioning.values import make_rule
 
-_EMPTY = pa.scalar(b"", pa.binary())
-_LINE_END = pa.scalar(b"\n", pa.binary())
+_EMPTY = arrow_arrays.scalar(b"")
+_LINE_END = arrow_arrays.scalar(b"\n")
 _SECOND = np.uint64(0x5851F42D4C957F2D)
 _NO_TEXT = hash_values([""])[0]
 _EXAMPLES = 5  # rows named per reason in the outcome
@@ -84,7 +88,7 @@ class Table:
         self._logs = [KeyLog() if memory_rows is None else KeyLog(memory_rows, memory_rows) for _ in self._keys]
         self._row_rules = [(rule, [names.index(name) for name in rule.columns]) for rule in contract.row_rules]
         self._source_file = source_file
-        self._file_cell = pa.scalar(line([source_file]).rstrip("\n").encode() + b",", pa.binary())
+        self._file_cell = arrow_arrays.scalar(quoted(source_file).encode() + b",")
         self._content = [0, 0]
         self._data = Spool(scratch)
         self._quarantine = Spool(scratch)
@@ -159,9 +163,9 @@ class Table:
         self._emit(batch, blocks, ~bad if bad.any() else None)
 
     def _disagreement(self, cells: dict[int, str]) -> tuple[str, str, str] | None:
-        for rule, positions in self._row_rules:
+        for _, positions in self._row_rules:
             present = [(position, cells[position]) for position in positions if cells[position]]
-            for (left, low), (right, high) in zip(present, present[1:], strict=False):
+            for (left, low), (right, high) in pairwise(present):
                 key = sort_key(self._fields[left])
                 if key(low) > key(high):
                     names = self._fields[left].name, self._fields[right].name
@@ -195,7 +199,7 @@ class Table:
                 keys[absent] = numbers[absent].astype(np.uint64) * _SECOND
             log.add(mix(keys), content, mix(check), numbers)
         parts = [part for block in blocks for part in block.parts()]
-        rows = pa.array(numbers).cast(pa.string()).cast(pa.binary())
+        rows = arrow_arrays.integers(numbers).cast(pa.string()).cast(pa.binary())
         lines = pc.binary_join_element_wise(*parts, self._file_cell, rows, _LINE_END, _EMPTY)
         weights = batch.weights if kept is None or batch.weights is None else batch.weights[kept]
         if weights is None:
@@ -253,9 +257,8 @@ class Table:
         start = at = 0
         for data, rows in self._data.blocks():
             upto = int(np.searchsorted(duplicates.ordinals, start + rows))
-            if upto > at:
-                data = self._without(data, start, duplicates, slice(at, upto), write_duplicate)
-            write(data)
+            which = slice(at, upto)
+            write(self._without(data, start, duplicates, which, write_duplicate) if upto > at else data)
             self.rows += rows - (upto - at)
             start, at = start + rows, upto
 
@@ -298,7 +301,7 @@ class Table:
         )
 
     def content_hash(self) -> str:
-        """Return a hash of the rule columns of all rows, whatever their order, file name and row numbers (after `finish`)."""
+        """Return a hash of all rows' rule columns, whatever their order, file or row numbers (after `finish`)."""
         return f"{self.rows:x}-{self._content[0]:016x}{self._content[1]:016x}"
 
     def quality(self) -> dict[str, Any]:

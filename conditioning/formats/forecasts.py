@@ -12,10 +12,10 @@ from typing import Any
 from conditioning.batches import Broken
 from conditioning.dialect import ReadContext, Row, Rows
 from conditioning.formats.documents import json_text, load_json
+from conditioning.number_cells import plain_decimal
 from conditioning.raw_input import Stream
 from conditioning.reasons import FileRefused
 from conditioning.units import conversion
-from conditioning.values import plain_decimal
 from domain.errors import BadRequest
 
 COLUMNS = ("zip", "issued_on", "date", "tmax_c", "tmin_c", "precip_mm", "snow_mm", "wind_ms")

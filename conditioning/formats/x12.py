@@ -1,6 +1,7 @@
 """X12 894 (delivery/return base record) and 852 (product activity): one record an item line, control totals checked.
 
-pyx12 reads the segments and checks the envelope (ISA, GS, ST counts and control numbers); the meaning of 894 and 852 is here.
+pyx12 reads the segments and checks the envelope (ISA, GS, ST counts and control numbers); what 894 and 852 mean is
+said here.
 """
 
 from __future__ import annotations

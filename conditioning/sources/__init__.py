@@ -1,1 +1,1 @@
-"""One module a source: the dialects in which its providers write. Contract and column map of the same name lie beside."""
+"""One module a source: the dialects of its providers. Contract and column map of the same name lie beside."""

@@ -1,4 +1,4 @@
-"""Forecast weather: Open-Meteo (CC BY 4.0, attribution: Open-Meteo.com) and the US National Weather Service (public domain)."""
+"""Forecast weather: Open-Meteo (CC BY 4.0, by Open-Meteo.com) and the US National Weather Service (public domain)."""
 
 from conditioning.dialect import Document, SourceSpec
 from conditioning.formats import forecasts

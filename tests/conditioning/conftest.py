@@ -119,7 +119,9 @@ def conditioned(tmp_path: Path) -> Conditioning:
         folder.mkdir()
         path = folder / name
         path.write_bytes(raw)
-        document = condition_file(path, rules_of_contract(parse_contract(contract or ORDERS)), folder / "out", **options)
+        document = condition_file(
+            path, rules_of_contract(parse_contract(contract or ORDERS)), folder / "out", **options
+        )
         counts = document["counts"]
         assert counts["records_read"] == counts["conditioned"] + counts["quarantined"] + counts["duplicates"]
         assert not any(item.name.startswith(".") for item in (folder / "out").iterdir())

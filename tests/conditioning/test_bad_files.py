@@ -64,13 +64,17 @@ TABLE = [["id", "day", "amount", "note"], ["001", "2017-11-06", 1.5, "first"], [
         pytest.param(GOOD.replace("first", '"first"').replace("id,", '"id",').encode(), id="quotes"),
         pytest.param(("Report of week 45\n\n" + GOOD).encode(), id="title above the header"),
         pytest.param(GOOD.replace("id,day,amount", "ID, Day ,AMOUNT").encode(), id="header in another case"),
-        pytest.param("note,amount,day,id\nfirst,1.5,2017-11-06,001\nsecond,2,2017-11-07,002\n".encode(), id="other column order"),
+        pytest.param(
+            b"note,amount,day,id\nfirst,1.5,2017-11-06,001\nsecond,2,2017-11-07,002\n", id="other column order"
+        ),
         pytest.param(gzip.compress(GOOD.encode()), id="gzip"),
         pytest.param(gzip.compress(GOOD[:30].encode()) + gzip.compress(GOOD[30:].encode()), id="gzip of two members"),
         pytest.param(zipped({"a/orders.csv": GOOD.encode()}), id="zip"),
         pytest.param(zipped({"orders.csv.gz": gzip.compress(GOOD.encode())}), id="gzip in a zip"),
         pytest.param(xlsx({"Sheet1": TABLE}), id="workbook"),
-        pytest.param(xlsx({"Info": [["about"], ["nothing"]], "Data": TABLE}), id="workbook with the data on the second sheet"),
+        pytest.param(
+            xlsx({"Info": [["about"], ["nothing"]], "Data": TABLE}), id="workbook with the data on the second sheet"
+        ),
         pytest.param(xlsx({"Data": [["Report"], [], *TABLE]}), id="workbook with a merged title"),
         pytest.param(
             xlsx({"S": [TABLE[0], ["001", datetime.date(2017, 11, 6), 1.5, "first"], ["002", 43046, 2, "second"]]}),
@@ -80,13 +84,16 @@ TABLE = [["id", "day", "amount", "note"], ["001", "2017-11-06", 1.5, "first"], [
             b'[{"id":"001","day":"2017-11-06","amount":1.50,"note":"first"},{"id":"002","day":"2017-11-07","amount":2,"note":"second"}]',
             id="json objects",
         ),
-        pytest.param(b'[["id","day","amount","note"],["001","2017-11-06",1.5,"first"],["002","2017-11-07",2,"second"]]', id="json lists"),
+        pytest.param(
+            b'[["id","day","amount","note"],["001","2017-11-06",1.5,"first"],["002","2017-11-07",2,"second"]]',
+            id="json lists",
+        ),
         pytest.param(
             b'{"id":"001","day":"2017-11-06","amount":1.50,"note":"first"}\n{"id":"002","day":"2017-11-07","amount":2,"note":"second"}\n',
             id="json lines",
         ),
     ],
-)  # fmt: skip
+)
 def test_odd_but_readable_files_give_the_right_values(conditioned: Conditioning, raw: bytes) -> None:
     outcome = conditioned(raw)
     assert outcome.status == "accepted", outcome.document.get("error") or outcome.document["reasons"]
@@ -102,10 +109,14 @@ def test_odd_but_readable_files_give_the_right_values(conditioned: Conditioning,
         pytest.param(gzip.compress(GOOD.encode() * 500)[:-20], "truncated_file", id="truncated gzip"),
         pytest.param(b"\x1f\x8b\x08\x00garbage-garbage", "corrupt_file", id="corrupt gzip"),
         pytest.param(zipped({"orders.csv": GOOD.encode() * 50})[:-40], "truncated_file", id="truncated zip"),
-        pytest.param(zipped({"a.csv": GOOD.encode(), "b.csv": GOOD.encode()}), "several_members", id="two files in a zip"),
+        pytest.param(
+            zipped({"a.csv": GOOD.encode(), "b.csv": GOOD.encode()}), "several_members", id="two files in a zip"
+        ),
         pytest.param(zipped({}), "several_members", id="empty zip"),
         pytest.param(gzip.compress(HEADER.encode() + b"001,,,x\n" * 8_000_000), "decompression_bomb", id="gzip bomb"),
-        pytest.param(zipped({"orders.csv": HEADER.encode() + b"001,,,x\n" * 8_000_000}), "decompression_bomb", id="zip bomb"),
+        pytest.param(
+            zipped({"orders.csv": HEADER.encode() + b"001,,,x\n" * 8_000_000}), "decompression_bomb", id="zip bomb"
+        ),
         pytest.param(b"a,b,c\n1,2,3\n", "header_mismatch", id="another table"),
         pytest.param(b"id day amount note\n001 2017-11-06 1.5 first\n", "header_mismatch", id="merged header"),
         pytest.param(GOOD.replace("day", "id", 1).encode(), "duplicate_header", id="column twice"),
@@ -115,12 +126,15 @@ def test_odd_but_readable_files_give_the_right_values(conditioned: Conditioning,
         pytest.param(b'[{"id": "001"', "malformed_document", id="truncated json"),
         pytest.param(b"[1,2,3]", "malformed_document", id="json without a table"),
         pytest.param(b"[" * 100_000, "malformed_document", id="deep json"),
-        pytest.param(GOOD.replace("amount", "amount,extra").replace(",2,", ",2,x,").replace(",1.50,", ",1.50,x,").encode(), "header_mismatch",
-                     id="unknown column, frozen"),
+        pytest.param(
+            GOOD.replace("amount", "amount,extra").replace(",2,", ",2,x,").replace(",1.50,", ",1.50,x,").encode(),
+            "header_mismatch",
+            id="unknown column, frozen",
+        ),
         pytest.param(b"id,day,amount,note\n001,soon,1,x\n", "too_many_quarantined", id="nothing good in it"),
         pytest.param(bytes(range(256)) * 20, "header_mismatch", id="binary garbage"),
     ],
-)  # fmt: skip
+)
 def test_unreadable_files_are_refused_by_name(conditioned: Conditioning, raw: bytes, reason: str) -> None:
     outcome = conditioned(raw)
     assert outcome.status == "rejected"
@@ -143,9 +157,9 @@ def test_unreadable_files_are_refused_by_name(conditioned: Conditioning, raw: by
         ("003,2017-11-08,1,a\0b", "control_character", "note"),
         ('003,2017-11-08,1,"a\nb"', "newline_in_cell", "note"),
         ("003,2017-11-08,1,=cmd|' /C calc'!A0", "formula_injection", "note"),
-        (f'003,2017-11-08,1,{"x" * (10 << 20)}', "record_too_long", ""),
+        (f"003,2017-11-08,1,{'x' * (10 << 20)}", "record_too_long", ""),
     ],
-)  # fmt: skip
+)
 def test_a_bad_record_is_quarantined_alone(conditioned: Conditioning, line: str, code: str, field: str) -> None:
     outcome = conditioned((GOOD + line + "\n004,2017-11-09,4,last\n").encode())
     assert outcome.status == "partial"
@@ -221,8 +235,12 @@ def test_no_line_end_for_megabytes_is_refused(conditioned: Conditioning) -> None
 
 
 def test_fixed_width_text_is_read_by_its_columns(conditioned: Conditioning) -> None:
-    columns = [{"name": "id", "start": 1, "end": 3}, {"name": "day", "start": 4, "end": 13}, {"name": "amount", "start": 14, "end": 19},
-               {"name": "note", "start": 20, "end": 29}]  # fmt: skip
+    columns = [
+        {"name": "id", "start": 1, "end": 3},
+        {"name": "day", "start": 4, "end": 13},
+        {"name": "amount", "start": 14, "end": 19},
+        {"name": "note", "start": 20, "end": 29},
+    ]
     raw = b"0012017-11-06  1.50first     \n0022017-11-07     2second\n003\n"
     outcome = conditioned(raw, {"schema": ORDERS, "dialect": {"columns": columns}})
     assert outcome.rows() == GOOD_ROWS
@@ -239,7 +257,10 @@ def test_duplicates_name_the_row_that_came_first(conditioned: Conditioning) -> N
     outcome = conditioned((GOOD + "001,2017-11-06,1.5,first\n002,2017-11-07,3,other\n").encode())
     assert outcome.status == "partial"
     assert outcome.rows() == GOOD_ROWS
-    assert [line.split(",")[:3] for line in outcome.lines("duplicates.csv")[1:]] == [["3", "1", "true"], ["4", "2", "false"]]
+    assert [line.split(",")[:3] for line in outcome.lines("duplicates.csv")[1:]] == [
+        ["3", "1", "true"],
+        ["4", "2", "false"],
+    ]
     assert outcome.document["counts"]["conflicting_duplicates"] == 1
 
 

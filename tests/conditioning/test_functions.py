@@ -25,10 +25,19 @@ def registered() -> dict[str, Any]:
     return {item.get_function_name(): item for item in app.get_functions()}
 
 
-def call(registered: dict[str, Any], name: str, method: str = "POST", body: Any = None, params: dict[str, str] | None = None,
-         headers: dict[str, str] | None = None, **route: str) -> tuple[int, dict[str, Any]]:
+def call(
+    registered: dict[str, Any],
+    name: str,
+    method: str = "POST",
+    body: Any = None,
+    params: dict[str, str] | None = None,
+    headers: dict[str, str] | None = None,
+    **route: str,
+) -> tuple[int, dict[str, Any]]:
     raw = body if isinstance(body, bytes) else json.dumps(body or {}).encode()
-    request = func.HttpRequest(method, "http://localhost/api/x", body=raw, params=params or {}, headers=headers or {}, route_params=route)
+    request = func.HttpRequest(
+        method, "http://localhost/api/x", body=raw, params=params or {}, headers=headers or {}, route_params=route
+    )
     answer = registered[name].get_user_function()(request)
     return answer.status_code, json.loads(answer.get_body())
 
@@ -40,7 +49,9 @@ def host(registered: dict[str, Any], services: Services, monkeypatch: pytest.Mon
 
 
 def test_every_source_has_its_own_arrival_function(registered: dict[str, Any]) -> None:
-    arrivals = {name: item.get_bindings_dict()["bindings"][0] for name, item in registered.items() if name.endswith("_arrived")}
+    arrivals = {
+        name: item.get_bindings_dict()["bindings"][0] for name, item in registered.items() if name.endswith("_arrived")
+    }
     assert sorted(arrivals) == [f"condition_{source}_arrived" for source in source_names()]
     for name, binding in arrivals.items():
         source = name.removeprefix("condition_").removesuffix("_arrived")
@@ -56,14 +67,17 @@ def test_no_route_is_open_to_everybody(registered: dict[str, Any]) -> None:
 
 
 def test_importing_the_bindings_loads_nothing_heavy() -> None:
-    code = "import sys, conditioning.functions; print([m for m in ('pandas', 'numpy', 'pyarrow', 'azure.storage.blob') if m in sys.modules])"
+    heavy = ("pandas", "numpy", "pyarrow", "azure.storage.blob")
+    code = f"import sys, conditioning.functions; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
 
 def test_a_condition_call_is_answered_with_the_outcome(host: dict[str, Any], services: Services) -> None:
     drop(services, HEADER + LINES + BAD)
-    status, answer = call(host, "condition", body={"sales_week": WEEK}, headers={"x-correlation-id": "adf-7"}, source="deliveries")
+    status, answer = call(
+        host, "condition", body={"sales_week": WEEK}, headers={"x-correlation-id": "adf-7"}, source="deliveries"
+    )
     assert (status, answer["status"], answer["correlation_id"]) == (200, "partial", "adf-7")
     status, page = call(host, "show_quarantine", "GET", params={"limit": "5"}, source="deliveries")
     assert (status, page["total"]) == (200, 1)

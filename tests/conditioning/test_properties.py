@@ -1,4 +1,4 @@
-"""Conditioning is a function of bytes and contract: whatever the block size, whatever the dirt, every record ends once."""
+"""Conditioning is a function of bytes and contract: whatever the blocks and the dirt, every record ends once."""
 
 from __future__ import annotations
 
@@ -21,13 +21,35 @@ from conditioning.record_blocks import last_record_end, record_spans
 from tests.conditioning.conftest import ORDERS
 
 _CELLS = st.sampled_from(
-    ["", "001", "002", "a", "2017-11-06", "soon", "1.5", "1,5", "=x", '"q"', '"a,b"', '"a\nb"', '5" pipe', "é", "\x07", "NA", " x ", '"', '""']
+    [
+        "",
+        "001",
+        "002",
+        "a",
+        "2017-11-06",
+        "soon",
+        "1.5",
+        "1,5",
+        "=x",
+        '"q"',
+        '"a,b"',
+        '"a\nb"',
+        '5" pipe',
+        "é",
+        "\x07",
+        "NA",
+        " x ",
+        '"',
+        '""',
+    ]
 )
 _RECORDS = st.lists(st.lists(_CELLS, min_size=1, max_size=6).map(",".join), max_size=30)
 _NEWLINE = st.sampled_from(["\n", "\r\n", "\r"])
 
 
-def run(raw: bytes, contract: dict[str, Any], block_bytes: int, memory_rows: int | None = None) -> tuple[dict[str, Any], dict[str, bytes]]:
+def run(
+    raw: bytes, contract: dict[str, Any], block_bytes: int, memory_rows: int | None = None
+) -> tuple[dict[str, Any], dict[str, bytes]]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "file.csv"
         path.write_bytes(raw)
@@ -48,7 +70,9 @@ def in_order(raw: str) -> bytes:
 @given(_RECORDS, _NEWLINE, st.integers(1, 200))
 @example(['001,2017-11-06,1.5,"a', 'b"'], "\r\n", 7)
 @example(['"', ""], "\n", 1)
-def test_every_record_ends_once_and_the_block_size_never_shows(records: list[str], newline: str, block_bytes: int) -> None:
+def test_every_record_ends_once_and_the_block_size_never_shows(
+    records: list[str], newline: str, block_bytes: int
+) -> None:
     raw = in_order(newline.join(records))
     contract = {**ORDERS, "dialect": {"delimiter": ","}}
     whole, files = run(raw, contract, 1 << 22)
@@ -152,4 +176,7 @@ def test_duplicates_are_the_same_in_memory_and_on_disk() -> None:
             expected.append((ordinal, seen[key] + 1, bool(content_hashes[ordinal] == content_hashes[seen[key]])))
         seen.setdefault(key, ordinal)
     for item in found:
-        assert list(zip(item.ordinals.tolist(), item.first_numbers.tolist(), item.identical.tolist(), strict=True)) == expected
+        assert (
+            list(zip(item.ordinals.tolist(), item.first_numbers.tolist(), item.identical.tolist(), strict=True))
+            == expected
+        )

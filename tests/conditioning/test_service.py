@@ -30,7 +30,9 @@ def drop(services: Services, text: str | bytes, path: str = f"deliveries/{WEEK}/
 
 
 def condition(services: Services, source: str = "deliveries", week: str = WEEK, **more: Any) -> dict[str, Any]:
-    return condition_source(services, ConditionRequest.from_dict({"source": source, "sales_week": week, "correlation_id": "c-1", **more}))
+    return condition_source(
+        services, ConditionRequest.from_dict({"source": source, "sales_week": week, "correlation_id": "c-1", **more})
+    )
 
 
 def lake_state(services: Services, *containers: str) -> dict[str, bytes]:
@@ -41,7 +43,9 @@ def lake_state(services: Services, *containers: str) -> dict[str, bytes]:
             if info.path.endswith(".csv"):
                 found[f"{container}/{info.path}"] = services.lake.read(container, info.path).data
             elif info.path.endswith("current.json"):
-                found[f"{container}/{info.path}"] = services.lake.read_json(container, info.path)[0]["data_version"].encode()
+                found[f"{container}/{info.path}"] = services.lake.read_json(container, info.path)[0][
+                    "data_version"
+                ].encode()
     return found
 
 
@@ -49,19 +53,28 @@ def test_a_file_becomes_data_quarantine_outcome_and_pointer(services: Services) 
     etag = drop(services, HEADER + LINES + BAD)
     answer = condition(services)
     assert (answer["status"], answer["conditioned_files"], answer["correlation_id"]) == ("partial", 1, "c-1")
-    assert answer["counts"] == {"records_read": 3, "conditioned": 2, "quarantined": 1, "duplicates": 0, "by_reason": {"bad_date": 1}}
+    assert answer["counts"] == {
+        "records_read": 3,
+        "conditioned": 2,
+        "quarantined": 1,
+        "duplicates": 0,
+        "by_reason": {"bad_date": 1},
+    }
     pointer = current_pointer(services.lake, "deliveries", SalesWeek.parse(WEEK))
     assert pointer is not None
     data = services.lake.read("conditioned", pointer["data_path"]).data.decode()
     assert data.splitlines() == [
         "document_id,store_id,product_id,delivery_date,units,department,source_file,source_row",
-        "D1,S00001,P00001,2017-11-06,3,SNACKS,dsd.txt,1", "D1,S00001,P00002,2017-11-07,4,SNACKS,dsd.txt,2",
-    ]  # fmt: skip
+        "D1,S00001,P00001,2017-11-06,3,SNACKS,dsd.txt,1",
+        "D1,S00001,P00002,2017-11-07,4,SNACKS,dsd.txt,2",
+    ]
     outcome, _ = services.lake.read_json("conditioned", pointer["manifest_path"])
     assert outcome["schema"] == "shelfcast.outcome/1"
     assert outcome["input"]["etag"] == etag
     assert (outcome["code_version"], outcome["contract_version"], outcome["correlation_id"]) == ("test", "1.0.0", "c-1")
-    events = services.lake.read("conditioned", pointer["manifest_path"].replace(".manifest.json", ".openlineage.jsonl")).data
+    events = services.lake.read(
+        "conditioned", pointer["manifest_path"].replace(".manifest.json", ".openlineage.jsonl")
+    ).data
     assert [json.loads(line)["eventType"] for line in events.splitlines()] == ["START", "COMPLETE"]
     assert services.telemetry.events[0][0] == "source_conditioned"
     assert services.telemetry.events[0][1]["rows"] == 3
@@ -160,7 +173,9 @@ def test_two_conditioners_at_once_answer_the_same(services: Services) -> None:
     assert len(answers) == 4
     versions = {file["data_version"] for answer in answers for file in answer["files"]}
     assert len(versions) == 1
-    assert all(answer["files"][0]["counts"] == answers[0]["files"][0]["counts"] for answer in answers if answer["files"])
+    assert all(
+        answer["files"][0]["counts"] == answers[0]["files"][0]["counts"] for answer in answers if answer["files"]
+    )
     manifests = [info for info in services.lake.list("conditioned") if info.path.endswith(".manifest.json")]
     assert len(manifests) == 1
 
@@ -169,7 +184,9 @@ class HostKilledError(BaseException):
     """The process is gone: nothing after it runs."""
 
 
-def test_a_kill_at_any_write_leaves_nothing_half_written_and_a_repeat_ends_the_same(services: Services, monkeypatch: Any) -> None:
+def test_a_kill_at_any_write_leaves_nothing_half_written_and_a_repeat_ends_the_same(
+    services: Services, monkeypatch: Any
+) -> None:
     drop(services, HEADER + LINES + LINES + BAD)
     condition(services)
     undisturbed = lake_state(services)
@@ -204,7 +221,9 @@ def test_a_kill_at_any_write_leaves_nothing_half_written_and_a_repeat_ends_the_s
 
 
 def test_lost_and_doubled_events_in_any_order_end_in_the_same_lake(services: Services) -> None:
-    files = {path.relative_to(SAMPLES).as_posix(): path.read_bytes() for path in sorted(SAMPLES.glob("*/2017-W3[0-3]/*"))}
+    files = {
+        path.relative_to(SAMPLES).as_posix(): path.read_bytes() for path in sorted(SAMPLES.glob("*/2017-W3[0-3]/*"))
+    }
     for path, raw in files.items():
         services.lake.write("landing", path, raw)
     for source in {path.split("/")[0] for path in files}:
@@ -259,10 +278,15 @@ def test_a_file_that_breaks_us_five_times_is_set_aside_whole(services: Services,
     assert condition(services)["status"] == "unchanged"
 
 
-def test_large_outputs_pass_through_a_temporary_blob_that_is_gone_afterwards(services: Services, monkeypatch: Any) -> None:
+def test_large_outputs_pass_through_a_temporary_blob_that_is_gone_afterwards(
+    services: Services, monkeypatch: Any
+) -> None:
     from conditioning import spool
 
-    drop(services, HEADER + "".join(f"S00001|D{at}|SNACKS|P00001|11/06/2017|3|7.50\r\n" for at in range(3000)) + LINES + LINES)
+    drop(
+        services,
+        HEADER + "".join(f"S00001|D{at}|SNACKS|P00001|11/06/2017|3|7.50\r\n" for at in range(3000)) + LINES + LINES,
+    )
     condition(services)
     plain = lake_state(services)
     for container in ("conditioned", "quarantine"):
@@ -282,8 +306,16 @@ def test_quarantine_is_paged_and_a_correction_is_driven_again(services: Services
     assert (page["total"], len(page["rows"])) == (2, 1)
     assert page["rows"][0]["source_row"] == 4
     assert page["rows"][0]["raw_text"] == BAD.replace("P00003", "P00004").strip()
-    fixed = {"document_id": "D1", "store_id": "S00001", "product_id": "P00003", "delivery_date": "2017-11-10", "units": 4}
-    request = RedriveRequest.from_dict({"source": "deliveries", "sales_week": WEEK, "rows": [fixed], "correlation_id": "c-2"})
+    fixed = {
+        "document_id": "D1",
+        "store_id": "S00001",
+        "product_id": "P00003",
+        "delivery_date": "2017-11-10",
+        "units": 4,
+    }
+    request = RedriveRequest.from_dict(
+        {"source": "deliveries", "sales_week": WEEK, "rows": [fixed], "correlation_id": "c-2"}
+    )
     before = current_pointer(services.lake, "deliveries", SalesWeek.parse(WEEK))
     answer = redrive(services, request)
     assert answer["counts"]["conditioned"] == 3
@@ -298,10 +330,15 @@ def test_quarantine_is_paged_and_a_correction_is_driven_again(services: Services
 def test_redriving_without_rows_conditions_the_raw_file_again(services: Services) -> None:
     drop(services, HEADER + LINES + BAD)
     condition(services)
-    answer = redrive(services, RedriveRequest.from_dict({"source": "deliveries", "sales_week": WEEK, "correlation_id": "c-3"}))
+    answer = redrive(
+        services, RedriveRequest.from_dict({"source": "deliveries", "sales_week": WEEK, "correlation_id": "c-3"})
+    )
     assert answer["counts"]["quarantined"] == 1
     with pytest.raises(NotFound):
-        redrive(services, RedriveRequest.from_dict({"source": "deliveries", "sales_week": "2017-W01", "correlation_id": "c-3"}))
+        redrive(
+            services,
+            RedriveRequest.from_dict({"source": "deliveries", "sales_week": "2017-W01", "correlation_id": "c-3"}),
+        )
 
 
 def test_quality_shows_every_week_and_the_gaps(services: Services) -> None:
@@ -311,8 +348,10 @@ def test_quality_shows_every_week_and_the_gaps(services: Services) -> None:
     condition(services)
     weeks = quality_of(services, "deliveries")
     assert [(week["sales_week"], week["status"]) for week in weeks] == [
-        ("2017-W43", "rejected"), ("2017-W44", "missing"), ("2017-W45", "partial"),
-    ]  # fmt: skip
+        ("2017-W43", "rejected"),
+        ("2017-W44", "missing"),
+        ("2017-W45", "partial"),
+    ]
     assert weeks[2]["columns"]["units"] == {"nulls": 0, "min": "3", "max": "4", "distinct": 2}
     assert misplaced_files(services, "deliveries") == ["deliveries/nowhere.txt"]
     overview = {item["name"]: item for item in sources_overview(services)}
@@ -353,9 +392,17 @@ def test_the_gate_shuts_on_too_many_quarantined_records(services: Services) -> N
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("sales_week", "2017-45"), ("sales_week", ""), ("blob_path", "deliveries/x"), ("blob_path", "stores/2017-W45/a.csv"), ("force", "yes"),
-     ("colour", "red"), ("correlation_id", "a b"), ("reason", 5)],
-)  # fmt: skip
+    [
+        ("sales_week", "2017-45"),
+        ("sales_week", ""),
+        ("blob_path", "deliveries/x"),
+        ("blob_path", "stores/2017-W45/a.csv"),
+        ("force", "yes"),
+        ("colour", "red"),
+        ("correlation_id", "a b"),
+        ("reason", 5),
+    ],
+)
 def test_a_wrong_request_names_field_and_value(field: str, value: Any) -> None:
     with pytest.raises(BadRequest) as caught:
         ConditionRequest.from_dict({"source": "deliveries", "sales_week": WEEK, "correlation_id": "c", field: value})

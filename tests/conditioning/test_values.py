@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from conditioning.contract import Field, parse_contract
+from conditioning.reading import Reading, WeekBounds
 from conditioning.reasons import RECORD_REASONS, Reject
-from conditioning.values import Reading, WeekBounds, identity_pattern, make_rule
+from conditioning.values import identity_pattern, make_rule
 
 
 def field(**raw: Any) -> Field:
@@ -98,9 +99,14 @@ def test_a_cell_becomes_canonical_text_or_a_reason(cell: str, raw: dict[str, Any
 
 @pytest.mark.parametrize(
     ("cell", "unit", "field_unit", "expected"),
-    [("50", "°F", "celsius", "10.0"), ("2", "inch", "mm", "50.8"), ("36", "km/h", "m_s", "10.0"), ("101", "tenths_celsius", "celsius", "10.1"),
-     ("7.5", "percent", "share", "0.1")],
-)  # fmt: skip
+    [
+        ("50", "°F", "celsius", "10.0"),
+        ("2", "inch", "mm", "50.8"),
+        ("36", "km/h", "m_s", "10.0"),
+        ("101", "tenths_celsius", "celsius", "10.1"),
+        ("7.5", "percent", "share", "0.1"),
+    ],
+)
 def test_units_are_converted(cell: str, unit: str, field_unit: str, expected: str) -> None:
     assert judged(cell, Reading(unit=unit), type="number", scale=1, unit=field_unit) == expected
 
@@ -116,7 +122,11 @@ def test_a_day_outside_the_file_s_week_is_refused_by_name() -> None:
 def test_the_shortcut_for_free_text_never_differs_from_the_rule() -> None:
     import re
 
-    for raw in ({}, {"constraints": {"maxLength": 12, "minLength": 2}}, {"constraints": {"pattern": "[A-Z]?[0-9]{4,13}"}}):
+    for raw in (
+        {},
+        {"constraints": {"maxLength": 12, "minLength": 2}},
+        {"constraints": {"pattern": "[A-Z]?[0-9]{4,13}"}},
+    ):
         item = field(type="string", **raw)
         pattern, rule = identity_pattern(item, Reading()), make_rule(item)
         assert pattern is not None
