@@ -8,6 +8,7 @@ EFFORT ?= standard
 KIND ?= validate
 DIST ?= dist
 PY := .venv/bin/python
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .PHONY: help setup run test check format screenshots sample clean \
 	ci compliance coverage validate fuzz audit package deploy post-deploy publish-scoring start-run drill maturity

