@@ -7,6 +7,7 @@ a StatusCode of 400 or more fails the activity.
 from __future__ import annotations
 
 import json
+import os
 import urllib.error
 import urllib.request
 from collections.abc import Generator
@@ -24,15 +25,36 @@ from orchestrators.services import RunServices
 
 GAP_SECONDS = 10.0
 TIMEOUT_SECONDS = 60
+# Whom we call back: Data Factory in each of Azure's clouds. A caller must not make the app reach into a network for it.
+_DATA_FACTORY = (
+    ".datafactory.azure.com", ".adf.azure.com", ".datafactory.azure.us", ".adf.azure.us", ".datafactory.azure.cn",
+    ".adf.azure.cn",
+)
 _LOCAL = ("127.0.0.1", "localhost", "::1")
 
 
 def check_callback(address: str) -> str:
-    """Return a callback address that we may call: https anywhere, http only on this machine; raise BadRequest."""
-    parts = urlsplit(address)
-    if parts.hostname and (parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOCAL)):
+    """Return a callback address that we may call; raise BadRequest for any other.
+
+    That is Data Factory's own over https, and, where the app does not run in Azure, this machine's.
+    """
+    try:
+        parts = urlsplit(address)
+        host, plain = (parts.hostname or "").lower(), not (parts.username or parts.password or parts.port)
+    except ValueError:
+        host, plain, parts = "", False, urlsplit("")
+    if parts.scheme == "https" and plain and host.endswith(_DATA_FACTORY):
         return address
-    raise BadRequest("callBackUri must be an https address", field="callBackUri", value=address[:200])
+    if parts.scheme == "http" and host in _LOCAL and "WEBSITE_SITE_NAME" not in os.environ:
+        return address
+    raise BadRequest("callBackUri is no https address of Data Factory", field="callBackUri", value=address[:200])
+
+
+class _StayThere(urllib.request.HTTPRedirectHandler):
+    """A callback that sends us elsewhere is not followed."""
+
+    def redirect_request(self, *_: Any, **__: Any) -> None:
+        """Follow nothing: the redirect becomes an HTTPError."""
 
 
 def await_run(context: DurableOrchestrationContext) -> Generator[Any, Any, Any]:
@@ -65,7 +87,7 @@ def call_back(services: RunServices, request: dict[str, Any]) -> dict[str, Any]:
         address, json.dumps(body).encode(), {"Content-Type": "application/json"}, method="POST"
     )
     try:
-        with urllib.request.urlopen(call, timeout=TIMEOUT_SECONDS):  # noqa: S310 (the scheme was checked)
+        with urllib.request.build_opener(_StayThere).open(call, timeout=TIMEOUT_SECONDS):
             pass
     except urllib.error.HTTPError as error:
         if error.code >= 500:
