@@ -1,21 +1,21 @@
 """devhost against Microsoft's durabletask SDK: `python -m benchmarks.devhost [--quick]`.
 
-Both do the same work in one run, one after the other: a chain of two activities, a fan-out of 1,000, 200 instances at once,
-200 activities in sequence. durabletask (PyPI) runs on its own in-memory test backend, in one process; devhost is a real host
-process whose task hub is on disk. CPU seconds are those of all processes of an engine, client and host together; memory is
-the peak of the engine's process.
+Both do the same work in one run, one after the other: a chain of two activities, a fan-out of 1,000, 200 instances at
+once, 200 activities in sequence. durabletask (PyPI) runs on its own in-memory test backend, in one process; devhost is
+a real host process whose task hub is on disk. CPU seconds are those of all processes of an engine, client and host
+together, the least of three rounds; memory is the peak of the engine's process.
 
-The last part shows what the host adds to the Functions SDK: the SDK alone is given the history of the sequence as it grew,
-prefix by prefix, and its CPU time is taken off.
+The last part compares the host with the Functions SDK's own replay: the SDK alone, without any host, is given the
+history of the sequence as it grew, episode by episode.
 """
 
 from __future__ import annotations
 
 import argparse
-import http.client
 import json
 import logging
 import resource
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -48,10 +48,32 @@ class Meter:
         self._cpu, self._peak = cpu, peak_mib
         self.results: list[Result] = []
 
-    def run(self, work: str, act: Callable[[], None]) -> None:
-        cpu, wall = self._cpu(), time.perf_counter()
-        act()
-        self.results.append(Result(work, self._cpu() - cpu, time.perf_counter() - wall, self._peak()))
+    def run(self, work: str, act: Callable[[], None], rounds: int = 3) -> None:
+        """Do a piece of work some times and keep the round that took the least CPU time."""
+        found = []
+        for _ in range(rounds):
+            cpu, wall = self._cpu(), time.perf_counter()
+            act()
+            found.append((self._cpu() - cpu, time.perf_counter() - wall))
+        self.results.append(Result(work, *min(found), self._peak()))
+
+
+class Client:
+    """HTTP over one connection, as lean as can be: it is the host that is measured."""
+
+    def __init__(self, port: int) -> None:
+        self._socket = socket.create_connection(("127.0.0.1", port))
+        self._answers = self._socket.makefile("rb")
+
+    def send(self, method: str, path: str, body: str = "") -> Any:
+        """Send JSON, return what comes back."""
+        head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
+        self._socket.sendall(f"{head}\r\n\r\n{body}".encode())
+        length = 0
+        while (line := self._answers.readline()) != b"\r\n":
+            name, _, value = line.partition(b":")
+            length = int(value) if name.lower() == b"content-length" else length
+        return json.loads(self._answers.read(length))
 
 
 def measure_devhost(quick: bool) -> tuple[list[Result], tuple[float, float]]:
@@ -66,17 +88,18 @@ def measure_devhost(quick: bool) -> tuple[list[Result], tuple[float, float]]:
 
     def begin(name: str, count: int = 0, *, wait: bool = True) -> Any:
         query = "?timeout=600&pollingInterval=1" if wait else ""
-        client.request("POST", f"{START}/{name}{query}", json.dumps({"count": count}), {"Content-Type": "application/json"})
-        return json.loads(client.getresponse().read())
+        return client.send("POST", f"{START}/{name}{query}", json.dumps({"count": count}))
 
     def many() -> None:
-        ids = [begin("chain", wait=False)["id"] for _ in range(CONCURRENT)]
-        for instance in ids:
-            while host.call("GET", f"/runtime/webhooks/durabletask/instances/{instance}")[0] != 200:
-                time.sleep(0.05)
+        for _ in range(CONCURRENT):
+            begin("chain", wait=False)
+        while True:
+            if client.send("GET", "/runtime/webhooks/durabletask/instances?runtimeStatus=Pending,Running&top=1") == []:
+                return
+            time.sleep(0.05)
 
     with tempfile.TemporaryDirectory() as folder, HostProcess(APP, folder) as host:
-        client = http.client.HTTPConnection("127.0.0.1", int(host.url.rpartition(":")[2]))
+        client = Client(int(host.url.rpartition(":")[2]))
         begin("chain")
         meter = Meter(cpu, lambda: status("VmHWM") / 1024)
         meter.run(f"{CHAINS} chains of 2", lambda: [begin("chain") for _ in range(CHAINS)] and None)
@@ -84,7 +107,7 @@ def measure_devhost(quick: bool) -> tuple[list[Result], tuple[float, float]]:
         meter.run(f"{CONCURRENT} instances at once", many)
         if quick:
             return meter.results, (0.0, 0.0)
-        meter.run(f"sequence of {SEQUENCE}", lambda: _expect(begin("sequence", SEQUENCE), SEQUENCE))
+        meter.run(f"sequence of {SEQUENCE}", lambda: _expect(begin("sequence", SEQUENCE), SEQUENCE), 1)
         host.stop()
         return meter.results, (meter.results[-1].cpu_seconds, sdk_alone(Path(folder)))
 
@@ -121,8 +144,6 @@ def measure_durabletask(quick: bool) -> list[Result]:
     from durabletask.worker import TaskHubGrpcWorker
 
     logging.disable(logging.WARNING)
-    import socket
-
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -166,12 +187,17 @@ def measure_durabletask(quick: bool) -> list[Result]:
     meter = Meter(time.process_time, lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
     meter.run(f"{CHAINS} chains of 2", lambda: [finish(client.schedule_new_orchestration(chain, input=0))
                                                for _ in range(CHAINS)] and None)  # fmt: skip
-    meter.run(f"fan-out of {FAN_OUT}",
-              lambda: _expect(finish(client.schedule_new_orchestration(fan_out, input=FAN_OUT)), sum(range(1, FAN_OUT + 1))))
+    meter.run(
+        f"fan-out of {FAN_OUT}",
+        lambda: _expect(finish(client.schedule_new_orchestration(fan_out, input=FAN_OUT)), sum(range(1, FAN_OUT + 1))),
+    )
     meter.run(f"{CONCURRENT} instances at once", many)
     if not quick:
-        meter.run(f"sequence of {SEQUENCE}",
-                  lambda: _expect(finish(client.schedule_new_orchestration(sequence, input=SEQUENCE)), SEQUENCE))
+        meter.run(
+            f"sequence of {SEQUENCE}",
+            lambda: _expect(finish(client.schedule_new_orchestration(sequence, input=SEQUENCE)), SEQUENCE),
+            1,
+        )
     worker.stop()
     backend.stop()
     return meter.results
@@ -215,7 +241,7 @@ def main() -> None:
         print(f"{a['work']:<24}{''.join(cells)}{found['cpu_ratio'][a['work']]:>12.2f}")
     share = found["host_share_of_sequence"]
     if share is not None:
-        print(f"The host adds {share:.0%} to the Functions SDK's own replay of the sequence.")
+        print(f"The whole sequence takes {1 + share:.2f} x the CPU of the Functions SDK's own replay of it.")
 
 
 if __name__ == "__main__":

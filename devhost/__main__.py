@@ -13,12 +13,13 @@ from devhost.errors import HostError
 
 _EPILOG = """
 Runs any azure-functions v2 Python app (a folder with function_app.py and host.json), unchanged, on this machine:
-HTTP, timer, queue, blob (Event Grid and polling), Event Grid and all durable triggers. Settings come from the Values of
-local.settings.json, else local.settings.sample.json; the environment wins. If a setting says UseDevelopmentStorage=true,
-Azurite is started on the data directory and the setting becomes its connection string.
+HTTP, timer, queue, blob (Event Grid and polling), Event Grid and all durable triggers. Settings come from the Values
+of local.settings.json, else local.settings.sample.json; the environment wins. If a setting says
+UseDevelopmentStorage=true, Azurite is started on the data directory and the setting becomes its connection string.
 
-The data directory holds everything: the task hub (hub.sqlite), Azurite's files, the access keys (keys.json) and, while the
-host runs, host.json with its address and pid. A killed host loses nothing; start it again on the same directory.
+The data directory holds everything: the task hub (hub.sqlite), Azurite's files, the access keys (keys.json) and,
+while the host runs, host.json with its address and pid. A killed host loses nothing; start it again on the same
+directory.
 
   python -m devhost --app . --port 7071             run the app in this folder
   python -m devhost --app . --reload --verbose      start anew when code changes, log every replay
@@ -38,12 +39,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--app", type=Path, default=Path(), metavar="DIR", help="folder of the app (default: this one)")
     parser.add_argument("--port", type=int, default=7071, help="port of the host (default 7071; 0 takes a free one)")
     parser.add_argument("--data", type=Path, metavar="DIR", help="data directory (default: APP/.data/host)")
-    parser.add_argument("--azurite", metavar="PATH", help="azurite executable (default: found in node_modules or on PATH)")
+    parser.add_argument("--azurite", metavar="PATH", help="azurite executable (default: in node_modules or on PATH)")
     parser.add_argument("--azurite-ports", metavar="BLOB,QUEUE,TABLE",
-                        help="its ports; an Azurite that answers there is used (default: 10000,10001,10002, else free ones)")  # fmt: skip
+                        help="its ports, also of one that runs (default: 10000 to 10002, else free ones)")  # fmt: skip
     parser.add_argument("--no-azurite", action="store_true", help="never start Azurite")
-    parser.add_argument("--auth", action="store_true", help="ask for keys (DATA/keys.json) as Azure does; off by default")
-    parser.add_argument("--reload", action="store_true", help="start anew when a Python or settings file of the app changes")
+    parser.add_argument("--auth", action="store_true", help="ask for keys (DATA/keys.json) as Azure does")
+    parser.add_argument("--reload", action="store_true", help="start anew when a file of the app changes")
     parser.add_argument("--verbose", action="store_true", help="log every replay")
     parser.add_argument("--json", action="store_true", help="list: print JSON with all bindings")
     return parser
@@ -65,8 +66,8 @@ def main(arguments: list[str] | None = None) -> int:
         started_in = Path.cwd()
         if app_dir.is_dir():
             os.chdir(app_dir)  # functions find their files where they are on Azure
-        run(HostOptions(app_dir, data_dir, given.port, given.azurite, ports, not given.no_azurite, given.auth, given.reload,
-                        started_in))  # fmt: skip
+        run(HostOptions(app_dir, data_dir, given.port, given.azurite, ports, not given.no_azurite, given.auth,
+                        given.reload, started_in))  # fmt: skip
     except HostError as problem:
         print(f"devhost: {problem}", file=sys.stderr)
         return 2

@@ -16,7 +16,6 @@ import subprocess
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from devhost.errors import HostError
@@ -99,7 +98,7 @@ class Azurite:
         for ports in [first] if self._given else [first, _free_ports(), _free_ports()]:
             if not any(_taken(port) for port in ports) and self._launch(executable, ports):
                 return self
-        raise HostError(f"Azurite does not start on the ports {self.ports}; its log is {self._location / 'azurite.out'}.")
+        raise HostError(f"Azurite does not start on {self.ports}; its log is {self._location / 'azurite.out'}.")
 
     def restart(self) -> None:
         """Start again on the same ports, after it died."""
@@ -126,7 +125,7 @@ class Azurite:
     def __enter__(self) -> Azurite:
         return self.start()
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     def _launch(self, executable: str, ports: tuple[int, ...]) -> bool:
@@ -134,13 +133,13 @@ class Azurite:
         options = [f"--{n}{what}" for n in _SERVICES for what in ("Host", "Port")]
         values = [value for port in ports for value in ("127.0.0.1", str(port))]
         pairs = [item for pair in zip(options, values, strict=True) for item in pair]
-        command = [executable, "--silent", "--skipApiVersionCheck", "--disableTelemetry", "--location", str(self._location), *pairs]
-        environment = {**os.environ, "DEVHOST_AZURITE_STATE": str(self._state),
-                       "NODE_OPTIONS": f"{os.environ.get('NODE_OPTIONS', '')} --require {json.dumps(str(_GUARD))}"}  # fmt: skip
+        fixed = ["--silent", "--skipApiVersionCheck", "--disableTelemetry", "--location", str(self._location)]
+        node_options = f"{os.environ.get('NODE_OPTIONS', '')} --require {json.dumps(str(_GUARD))}"
+        environment = {**os.environ, "DEVHOST_AZURITE_STATE": str(self._state), "NODE_OPTIONS": node_options}
         with (self._location / "azurite.out").open("ab") as output:
             # A session of its own: Ctrl-C is for the host, which ends Azurite last.
-            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-                                             env=environment, start_new_session=True)  # fmt: skip
+            self._process = subprocess.Popen([executable, *fixed, *pairs], stdin=subprocess.DEVNULL, stdout=output,
+                                             stderr=output, env=environment, start_new_session=True)  # fmt: skip
         self.pid = self._process.pid
         self._write_state()
         deadline = time.monotonic() + _START_SECONDS

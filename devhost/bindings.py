@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import re
 import uuid
 from collections.abc import Mapping
@@ -16,9 +15,10 @@ from devhost.app_settings import resolve
 from devhost.durable.client_binding import ClientBinding
 from devhost.function_index import Binding, Function, converter_of
 from devhost.invocation import Completed, Invoker, decode
+from devhost.logs import EventLog
 from devhost.storage_rest import Storage
 
-log = logging.getLogger("devhost.functions")
+log = EventLog("devhost.functions")
 _EXPRESSION = re.compile(r"\{([^{}]+)\}")
 
 
@@ -31,7 +31,8 @@ class Bindings:
         self._storage = storage
         self._environ = environ
 
-    async def run(self, function: Function, trigger: Any, metadata: dict[str, Any], values: Mapping[str, Any]) -> Completed:
+    async def run(self, function: Function, trigger: Any, metadata: dict[str, Any],
+                  values: Mapping[str, Any]) -> Completed:  # fmt: skip
         """Call a function: `trigger` is the trigger's Datum, `values` fill binding expressions like {name}.
 
         Raises what the function raises.
@@ -41,7 +42,7 @@ class Bindings:
             for binding in function.inputs:
                 arguments[binding.name] = await self._input(function, binding, values)
         except Exception as problem:
-            log.error("input failed", extra={"fields": {"function": function.name, "error": _said(problem)}})
+            log.error("input failed", function=function.name, error=_said(problem))
             raise
         done = await self._invoker.call(function, arguments)
         try:
@@ -52,7 +53,7 @@ class Bindings:
             if returned is not None and returned.type in ("queue", "blob") and done.value is not None:
                 await self._output(returned, done.value, values)
         except Exception as problem:
-            log.error("output failed", extra={"fields": {"function": function.name, "error": _said(problem)}})
+            log.error("output failed", function=function.name, error=_said(problem))
             raise
         return done
 

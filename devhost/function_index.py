@@ -1,4 +1,4 @@
-"""Loads a function_app.py and says what it holds; anything that would make a function vanish elsewhere is an error here.
+"""Loads a function_app.py and says what it holds; what would make a function vanish elsewhere is an error here.
 
 The rules on parameters and annotations are those of the Python worker, so that what loads here loads on Azure.
 """
@@ -120,7 +120,7 @@ def load_app(app_dir: Path, environ: Mapping[str, str]) -> FunctionIndex:
     except Exception as problem:
         raise AppLoadError(f"{_place(problem, app_dir)}: {type(problem).__name__}: {problem}") from problem
     if Path(module.__file__ or "").resolve() != path.resolve():
-        raise AppLoadError(f"{script} was imported from {module.__file__}, not from {path}: another module has that name.")
+        raise AppLoadError(f"{script} was imported from {module.__file__}, not from {path}: rename one of them.")
     return FunctionIndex([_function(item, script) for item in _declared(module, script, app_dir)])
 
 
@@ -140,8 +140,8 @@ def _declared(module: Any, script: str, app_dir: Path) -> list[Any]:
         if isinstance(value, FunctionRegister):
             found[id(value)] = value
     if len(found) != 1:
-        problem = "More than one top level function app instance is" if found else "No top level function app instance is"
-        raise AppLoadError(f"{script}: {problem} defined; it must have exactly one, like `app = func.FunctionApp()`.")
+        raise AppLoadError(f"{script}: {'More than one' if found else 'No'} top level function app instance is defined;"
+                           " it must have exactly one, like `app = func.FunctionApp()`.")  # fmt: skip
     try:
         return list(next(iter(found.values())).get_functions())
     except Exception as problem:
@@ -165,7 +165,8 @@ def _function(declared: Any, script: str) -> Function:
     call = declared.get_user_function()
     raw = [json.loads(text) for text in declared.get_raw_bindings()]
     bindings = tuple(
-        Binding(b.name, b.type, b.direction == 1, settings) for b, settings in zip(declared.get_bindings(), raw, strict=True)
+        Binding(b.name, b.type, b.direction == 1, as_json)
+        for b, as_json in zip(declared.get_bindings(), raw, strict=True)
     )
     kind = declared.get_trigger().type
     trigger = next(b for b in bindings if b.type == kind and b.name == declared.get_trigger().name)
@@ -173,10 +174,11 @@ def _function(declared: Any, script: str) -> Function:
     try:
         annotations = typing.get_type_hints(call)
     except Exception as problem:
-        raise AppLoadError(f"{script}: cannot load the {name} function: its annotations cannot be read: {problem}") from problem
+        raise AppLoadError(f"{script}: cannot load the {name} function: unreadable annotations: {problem}") from problem
     wants_context = "context" in parameters and all(b.name != "context" for b in bindings)
     _check(name, script, parameters, annotations, bindings, wants_context=wants_context)
-    return Function(name, trigger, bindings, call, inspect.iscoroutinefunction(call), wants_context, raw, script, annotations)
+    is_async = inspect.iscoroutinefunction(call)
+    return Function(name, trigger, bindings, call, is_async, wants_context, raw, script, annotations)
 
 
 def _check(name: str, script: str, parameters: list[str], annotations: dict[str, Any], bindings: tuple[Binding, ...],
@@ -193,7 +195,7 @@ def _check(name: str, script: str, parameters: list[str], annotations: dict[str,
         refuse("the following parameters are declared as bindings but are not present in Python: "
                f"{sorted(set(bound) - set(declared))}")  # fmt: skip
     if wants_context and "context" in annotations and getattr(annotations["context"], "__name__", "") != "Context":
-        refuse(f"the \"context\" parameter is expected to be of type azure.functions.Context, got {annotations['context']!r}")
+        refuse(f'"context" is expected to be of type azure.functions.Context, got {annotations["context"]!r}')
     for binding in bound.values():
         problem = _annotation_problem(binding, annotations)
         if problem:
@@ -225,5 +227,5 @@ def _annotation_problem(binding: Binding, annotations: dict[str, Any]) -> str | 
         return None
     converter = converter_of(binding.type)
     if converter is not None and not converter.check_input_type_annotation(inner):
-        return f'type of {binding.name} binding "{binding.type}" does not match its Python annotation "{inner.__name__}"'
+        return f'{binding.name}, a "{binding.type}", does not match its Python annotation "{inner.__name__}"'
     return None

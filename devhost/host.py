@@ -6,7 +6,6 @@ import asyncio
 import errno
 import gc
 import json
-import logging
 import os
 import random
 import signal
@@ -26,6 +25,7 @@ from devhost import azurite as azurite_module
 from devhost.app_settings import HostConfig, read_settings, storage_settings
 from devhost.azurite import Azurite
 from devhost.bindings import Bindings
+from devhost.durable import sdk_speed
 from devhost.durable.client_binding import ClientBinding
 from devhost.durable.entities import EntityHub
 from devhost.durable.history import now, wire_time
@@ -36,6 +36,7 @@ from devhost.durable.work import Work
 from devhost.errors import HostError
 from devhost.function_index import SUPPORTED_TRIGGERS, Function, FunctionIndex, load_app
 from devhost.invocation import Invoker
+from devhost.logs import EventLog
 from devhost.state import STATE_FILE, HostState, Keys, take
 from devhost.storage_rest import Storage
 from devhost.triggers.blobs import Blobs
@@ -43,7 +44,7 @@ from devhost.triggers.queues import Queues
 from devhost.triggers.timers import Timers
 from devhost.web import WebFront
 
-log = logging.getLogger("devhost")
+log = EventLog("devhost")
 _RPC_PORTS = (30000, 31000)  # where the real host's loopback listener is
 _WATCH_SECONDS = 0.5
 _AZURITE_LIVES = 5  # restarts in a row before the host gives up
@@ -121,12 +122,12 @@ class Host:
             return
         executable = azurite_module.find_executable(options.azurite, options.app_dir, options.started_in)
         if executable is None and options.azurite_ports is None:
-            why = f"--azurite {options.azurite} was not found" if options.azurite else "node or azurite is not installed"
-            log.warning("no storage emulator", extra={"fields": {"settings": ",".join(wanted), "why": why,
-                        "remedy": "npm install azurite, or --azurite PATH"}})  # fmt: skip
+            why = f"{options.azurite} was not found" if options.azurite else "node or azurite is not installed"
+            remedy = "npm install azurite, or --azurite PATH"
+            log.warning("no storage emulator", settings=",".join(wanted), why=why, remedy=remedy)
             return
         self._azurite = Azurite(options.data_dir / "azurite", executable, options.azurite_ports).start()
-        log.info("azurite", extra={"fields": {"pid": self._azurite.pid, **self._azurite.endpoints}})
+        log.info("azurite", pid=self._azurite.pid, **self._azurite.endpoints)
         for name in wanted:
             os.environ[name] = self._azurite.connection_string
 
@@ -135,6 +136,7 @@ class Host:
         index = load_app(options.app_dir, os.environ)
         config = HostConfig.read(options.app_dir, os.environ, os.cpu_count() or 1)
         _warn_unsupported(index)
+        sdk_speed.apply()
         keys = Keys.of(options.data_dir)
         public, rpc = _listen(options.port), _listen_rpc()
         port = self._port = int(public.getsockname()[1])
@@ -152,7 +154,7 @@ class Host:
         blobs = Blobs(store, bindings, storage, blob_functions, config.blob_max_failures, os.environ)
         queues = Queues(bindings, storage, index.with_trigger("queueTrigger"), config, os.environ)
         timers = Timers(store, bindings, index.with_trigger("timerTrigger"), os.environ)
-        front = WebFront(index, config, invoker, bindings, DurableRoutes(store, hub, entities, client), keys,
+        front = WebFront(index, config, bindings, DurableRoutes(store, hub, entities, client), keys,
                          enforce_keys=options.enforce_keys)  # fmt: skip
         front.blob_event = blobs.accept
         grid = _GridEvents(bindings)
@@ -166,10 +168,10 @@ class Host:
         _start_listeners([queues, blobs])
         await store.committed()
         front.state = "Running"
-        state = HostState(os.getpid(), port, client.origin, rpc_url, str(options.app_dir), wire_time(now()), self._azurite_state())
+        state = HostState(os.getpid(), port, client.origin, rpc_url, str(options.app_dir), wire_time(now()),
+                          self._azurite_state())  # fmt: skip
         state.write(options.data_dir)
-        log.info("ready", extra={"fields": {"url": client.origin, "functions": len(index.functions), "app": options.app_dir,
-                 "data": options.data_dir}})  # fmt: skip
+        log.info("ready", url=client.origin, functions=len(index.functions), app=options.app_dir, data=options.data_dir)
         gc.collect()
         gc.freeze()  # what is loaded now stays: collections need not look at it again and again
         gc.set_threshold(*_GC_THRESHOLDS)
@@ -187,7 +189,7 @@ class Host:
             if self._failure is None:
                 store.close()
             (options.data_dir / STATE_FILE).unlink(missing_ok=True)
-            log.info("stopped", extra={"fields": {"why": "code changed" if self._reloading else "told to"}})
+            log.info("stopped", why="code changed" if self._reloading else "told to")
 
     def _azurite_state(self) -> dict[str, Any] | None:
         if self._azurite is None:
@@ -208,7 +210,7 @@ class Host:
                     return
                 if self._azurite is not None and not self._azurite.alive:
                     lives = _AZURITE_LIVES if time.monotonic() - healthy_since > _HEALTHY_SECONDS else lives - 1
-                    log.error("azurite died", extra={"fields": {"remedy": "started again on the same ports", "left": lives}})
+                    log.error("azurite died", remedy="started again on the same ports", left=lives)
                     if lives <= 0:
                         self.fail(HostError("Azurite dies again and again: see DATA/azurite/azurite.out."))
                         return
@@ -219,13 +221,13 @@ class Host:
         assert self._azurite is not None
         try:
             self._azurite.restart()
-            log.info("azurite", extra={"fields": {"pid": self._azurite.pid, **self._azurite.endpoints}})
+            log.info("azurite", pid=self._azurite.pid, **self._azurite.endpoints)
         except HostError as problem:
             self._failure = problem
 
 
 class _GridEvents:
-    """Runs eventGridTrigger functions; Event Grid repeats an event that is not answered, so events run before the answer."""
+    """Runs eventGridTrigger functions, before the answer: Event Grid repeats an event that is not answered."""
 
     def __init__(self, bindings: Bindings) -> None:
         self._bindings = bindings
@@ -235,7 +237,7 @@ class _GridEvents:
         try:
             await self._bindings.run(function, Datum(json.dumps(item), "json"), {}, {"data": item})
         except Exception as problem:
-            log.debug("event failed", extra={"fields": {"function": function.name, "error": problem}})
+            log.debug("event failed", function=function.name, error=problem)
 
 
 @dataclass(frozen=True)
@@ -278,7 +280,7 @@ async def _logged(function: Function, work: Awaitable[Any]) -> None:
     try:
         await work
     except Exception as problem:
-        log.warning("admin run failed", extra={"fields": {"function": function.name, "error": problem}})
+        log.warning("admin run failed", function=function.name, error=problem)
 
 
 def _start_listeners(parts: list[Queues | Blobs]) -> None:
@@ -287,14 +289,14 @@ def _start_listeners(parts: list[Queues | Blobs]) -> None:
         try:
             part.start()
         except HostError as problem:
-            log.error("not listening", extra={"fields": {"triggers": type(part).__name__.lower(), "why": problem}})
+            log.error("not listening", triggers=type(part).__name__.lower(), why=problem)
 
 
 def _warn_unsupported(index: FunctionIndex) -> None:
     for function in index.functions:
         if function.trigger.type not in SUPPORTED_TRIGGERS:
-            log.warning("trigger not supported", extra={"fields": {"function": function.name, "trigger": function.trigger.type,
-                        "remedy": f"run it by POST /admin/functions/{function.name}"}})  # fmt: skip
+            remedy = f"run it by POST /admin/functions/{function.name}"
+            log.warning("trigger not supported", function=function.name, trigger=function.trigger.type, remedy=remedy)
 
 
 def _listen(port: int) -> socket.socket:
@@ -304,7 +306,8 @@ def _listen(port: int) -> socket.socket:
         listener.bind(("127.0.0.1", port))
     except OSError as problem:
         listener.close()
-        raise HostError(f"Port {port} cannot be used ({problem.strerror}): choose another by --port (0 takes a free one).") from problem
+        reason = f"Port {port} cannot be used ({problem.strerror}): choose another by --port (0: a free one)."
+        raise HostError(reason) from None
     return listener
 
 
@@ -320,7 +323,10 @@ def _listen_rpc() -> socket.socket:
     raise HostError("No free port on 127.0.0.1.")
 
 
-async def _site(handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], listener: socket.socket) -> web.ServerRunner:
+_Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+
+async def _site(handler: _Handler, listener: socket.socket) -> web.ServerRunner:
     server = web.Server(handler, access_log=None)
     runner = web.ServerRunner(server, shutdown_timeout=2.0)
     await runner.setup()

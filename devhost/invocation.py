@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import logging
 import os
 import threading
 import time
@@ -16,7 +15,6 @@ import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import Any
 
 import azure.functions as func
@@ -26,9 +24,9 @@ from azure.functions.meta import Datum
 from devhost.durable.episode import Reply
 from devhost.durable.history import compact
 from devhost.function_index import Binding, Function, FunctionIndex, converter_of
-from devhost.logs import invocation
+from devhost.logs import EventLog, invocation
 
-log = logging.getLogger("devhost.functions")
+log = EventLog("devhost.functions")
 
 MAX_REPLAY_THREADS = 4  # replay is pure CPU under the interpreter's lock; more threads only help code that blocks
 
@@ -124,18 +122,18 @@ class Invoker:
         arguments.update(outputs)
         began = time.perf_counter()
         try:
-            value = await self._run(function, arguments, names, self._functions)
+            value = await self._run(function, arguments, names)
         except (asyncio.CancelledError, GeneratorExit):
             raise
         except BaseException as problem:
-            log.error("failed", extra={"fields": {**names, "ms": _ms(began)}}, exc_info=problem)
+            log.error("failed", problem, **names, ms=_ms(began))
             raise
-        log.info("succeeded", extra={"fields": {**names, "trigger": function.trigger.type, "ms": _ms(began)}})
+        log.info("succeeded", **names, trigger=function.trigger.type, ms=_ms(began))
         if value is not None and function.return_binding is None:
             raise RuntimeError(f"function {function.name!r} without a $return binding returned a non-None value")
         return Completed(value, {name: out.get() for name, out in outputs.items() if out.get() is not None})
 
-    async def _run(self, function: Function, arguments: dict[str, Any], names: dict[str, str], pool: ThreadPoolExecutor) -> Any:
+    async def _run(self, function: Function, arguments: dict[str, Any], names: dict[str, str]) -> Any:
         if function.is_async:
 
             async def run() -> Any:
@@ -143,7 +141,7 @@ class Invoker:
                 return await function.call(**arguments)
 
             return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(run(), self._loop))
-        return await asyncio.get_running_loop().run_in_executor(pool, _call, function.call, arguments, names)
+        return await asyncio.get_running_loop().run_in_executor(self._functions, _call, function.call, arguments, names)
 
     # -- durable functions --------------------------------------------------------------------------
     def durable(self, noun: str) -> dict[str, str]:
@@ -199,7 +197,7 @@ class Invoker:
         host = asyncio.get_running_loop()
 
         def tell(outcome: str | BaseException) -> None:
-            with contextlib.suppress(RuntimeError):  # the host has ended meanwhile; the next one runs the activity again
+            with contextlib.suppress(RuntimeError):  # the host has ended; the next one runs the activity again
                 host.call_soon_threadsafe(done, outcome)
 
         if function.is_async:
@@ -240,21 +238,19 @@ class _Activity:
     def __enter__(self) -> _Activity:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None) -> bool:
-        outcome: str | BaseException
+    def __exit__(self, _kind: object, problem: BaseException | None, _trace: object) -> bool:
+        text = ""
         if problem is None:
             try:
-                outcome = str(converter_of("activityTrigger").encode(self.result, expected_type=None).value)
+                text = str(converter_of("activityTrigger").encode(self.result, expected_type=None).value)
             except Exception as unfit:
                 problem = unfit
         if problem is not None:
-            log.error("failed", extra={"fields": {**self._names, "ms": _ms(self._began)}}, exc_info=problem)
-            outcome = problem
+            log.error("failed", problem, **self._names, ms=_ms(self._began))
+            self._tell(problem)
         else:
-            fields = {**self._names, "trigger": "activityTrigger", "ms": _ms(self._began)}
-            log.info("succeeded", extra={"fields": fields})
-            outcome = compact(json.loads(outcome)) if outcome[:1] in "{[" else outcome
-        self._tell(outcome)
+            log.info("succeeded", **self._names, trigger="activityTrigger", ms=_ms(self._began))
+            self._tell(compact(json.loads(text)) if text[:1] in "{[" else text)
         return True
 
 
@@ -285,7 +281,7 @@ def _replay(function: Function, body: str, names: dict[str, str]) -> tuple[Reply
     except BaseException as problem:
         reply = Reply.of_exception(problem)
         if reply.fault is not None:
-            log.error("failed", extra={"fields": names}, exc_info=problem)
+            log.error("failed", problem, **names)
     return reply, time.thread_time() - began
 
 

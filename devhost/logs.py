@@ -12,6 +12,34 @@ invocation: ContextVar[dict[str, str] | None] = ContextVar("invocation", default
 _NOISY = ("azure", "aiohttp.access", "asyncio", "urllib3", "opentelemetry")
 
 
+class EventLog:
+    """A logger of events: a word or two, and fields."""
+
+    def __init__(self, name: str) -> None:
+        self._logger = logging.getLogger(name)
+
+    @property
+    def verbose(self) -> bool:
+        """True if debug events are shown."""
+        return self._logger.isEnabledFor(logging.DEBUG)
+
+    def debug(self, event: str, **fields: Any) -> None:
+        """Log what only --verbose shows."""
+        self._logger.debug(event, extra={"fields": fields})
+
+    def info(self, event: str, **fields: Any) -> None:
+        """Log what happened."""
+        self._logger.info(event, extra={"fields": fields})
+
+    def warning(self, event: str, **fields: Any) -> None:
+        """Log what somebody should look at."""
+        self._logger.warning(event, extra={"fields": fields})
+
+    def error(self, event: str, problem: BaseException | None = None, **fields: Any) -> None:
+        """Log what went wrong, with the traceback of `problem`."""
+        self._logger.error(event, extra={"fields": fields}, exc_info=problem)
+
+
 class LineFormatter(logging.Formatter):
     """time level logger message key=value ...; line breaks inside a message are escaped."""
 

@@ -43,8 +43,8 @@ class _Part:
 
     def accepts(self, value: str) -> bool:
         return all(
-            re.fullmatch(_PATTERNS[name], value) is not None if name in _PATTERNS else _LIMITS[name](value, list(arguments))
-            for name, arguments in self.constraints
+            re.fullmatch(_PATTERNS[rule], value) is not None if rule in _PATTERNS else _LIMITS[rule](value, list(limit))
+            for rule, limit in self.constraints
         )
 
 
@@ -63,7 +63,7 @@ class RouteTemplate:
             constraints = []
             for rule in re.findall(r":(\w+)(?:\((.*?)\))?(?=:|$)", rules):
                 if rule[0] not in _PATTERNS and rule[0] not in _LIMITS:
-                    raise AppLoadError(f"The route {self.template!r} uses the constraint {rule[0]!r}, which is not known.")
+                    raise AppLoadError(f"The route {self.template!r} uses the unknown constraint {rule[0]!r}.")
                 limits = rule[1].replace("\1", "{").replace("\2", "}").split(",") if rule[1] else []
                 constraints.append((rule[0], tuple(a.strip() for a in limits)))
             return _Part(None, name, tuple(constraints), bool(optional) or bool(stars), bool(stars))

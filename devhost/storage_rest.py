@@ -6,10 +6,10 @@ import base64
 import hashlib
 import hmac
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.utils import formatdate
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 from xml.etree import ElementTree
 
 import aiohttp
@@ -75,9 +75,10 @@ class Account:
         self._name = fields.get("AccountName", "")
         key = fields.get("AccountKey", "")
         if not self._name or not key:
-            raise HostError("The connection string has no AccountName or AccountKey; triggers and bindings here need both.")
+            raise HostError("A connection string has no AccountName or AccountKey; triggers and bindings need both.")
         self._key = base64.b64decode(key)
-        scheme, suffix = fields.get("DefaultEndpointsProtocol", "https"), fields.get("EndpointSuffix", "core.windows.net")
+        scheme = fields.get("DefaultEndpointsProtocol", "https")
+        suffix = fields.get("EndpointSuffix", "core.windows.net")
         self.blobs = fields.get("BlobEndpoint", f"{scheme}://{self._name}.blob.{suffix}").rstrip("/")
         self.queues = fields.get("QueueEndpoint", f"{scheme}://{self._name}.queue.{suffix}").rstrip("/")
         self._session = session
@@ -87,8 +88,9 @@ class Account:
         """All blobs of a container under a prefix; none if there is no such container."""
         marker = ""
         while True:
-            query = {"restype": "container", "comp": "list", "prefix": prefix, "marker": marker}
-            status, _, body = await self._send("GET", self.blobs, f"/{container}", {k: v for k, v in query.items() if v})
+            wanted = {"restype": "container", "comp": "list", "prefix": prefix, "marker": marker}
+            query = {key: value for key, value in wanted.items() if value}
+            status, _, body = await self._send("GET", self.blobs, f"/{container}", query)
             if status == 404:
                 return
             root = ElementTree.fromstring(_checked(status, body))  # noqa: S314 (our own storage)
@@ -149,7 +151,8 @@ class Account:
         if status == 404:
             return []
         root = ElementTree.fromstring(_checked(status, body))  # noqa: S314 (our own storage)
-        fields = ("MessageId", "PopReceipt", "MessageText", "DequeueCount", "InsertionTime", "ExpirationTime", "TimeNextVisible")
+        fields = ("MessageId", "PopReceipt", "MessageText", "DequeueCount", "InsertionTime", "ExpirationTime",
+                  "TimeNextVisible")  # fmt: skip
         found = []
         for item in root.iterfind("QueueMessage"):
             message_id, receipt, text, count_text, inserted, expires, visible = (item.findtext(f) or "" for f in fields)
@@ -163,11 +166,12 @@ class Account:
         if status >= 300:
             return None
         receipt = headers.get("x-ms-popreceipt", item.receipt)
-        return QueueItem(item.id, receipt, item.body, item.dequeue_count, item.inserted, item.expires, item.next_visible)
+        return replace(item, receipt=receipt)
 
     async def delete_message(self, queue: str, item: QueueItem) -> None:
         """Delete a taken message; one that is gone already is fine."""
-        status, _, body = await self._send("DELETE", self.queues, f"/{queue}/messages/{item.id}", {"popreceipt": item.receipt})
+        path = f"/{queue}/messages/{item.id}"
+        status, _, body = await self._send("DELETE", self.queues, path, {"popreceipt": item.receipt})
         if status != 404:
             _checked(status, body)
 
@@ -177,8 +181,7 @@ class Account:
         headers = {"x-ms-date": formatdate(usegmt=True), "x-ms-version": _VERSION, **(more or {})}
         if body:
             headers["content-length"] = str(len(body))
-        url = URL(endpoint + path + ("?" + "&".join(f"{k}={quote(v, safe='')}" for k, v in query.items()) if query else ""),
-                  encoded=True)  # fmt: skip
+        url = URL(endpoint + path + ("?" + urlencode(query, quote_via=quote, safe="") if query else ""), encoded=True)
         headers.setdefault("content-type", "application/xml" if body else "")
         if not headers["content-type"]:
             del headers["content-type"]
@@ -217,9 +220,9 @@ class Storage:
         if setting not in self._accounts:
             found = next((self._environ[n] for n in (setting, f"AzureWebJobs{setting}") if self._environ.get(n)), None)
             if found is None:
-                raise HostError(f"The connection setting {setting!r} is not set (local.settings.json Values or environment).")
+                raise HostError(f"The connection setting {setting!r} is not set (local.settings.json or environment).")
             if found.strip().rstrip(";").lower() == DEVELOPMENT_STORAGE.lower():
-                raise HostError(f"The connection {setting!r} means the storage emulator, which does not run (see --azurite).")
+                raise HostError(f"The connection {setting!r} means the storage emulator, which does not run: --azurite")
             if self._session is None:
                 self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=100))
             self._accounts[setting] = Account(found, self._session)

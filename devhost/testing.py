@@ -19,7 +19,6 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from devhost.errors import HostError
@@ -69,10 +68,11 @@ class HostProcess:
         self.data.mkdir(parents=True, exist_ok=True)
         environment = {**os.environ, **self._env}
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(_ROOT), environment.get("PYTHONPATH")]))
-        command = [sys.executable, "-m", "devhost", "--app", str(self.app), "--data", str(self.data), "--port", str(self._port)]
+        places = ["--app", str(self.app), "--data", str(self.data), "--port", str(self._port)]
         with self.log_file.open("ab") as output:
-            self._process = subprocess.Popen([*command, *self._options], stdin=subprocess.DEVNULL, stdout=output,
-                                             stderr=output, env=environment, cwd=_ROOT)  # fmt: skip
+            command = [sys.executable, "-m", "devhost", *places, *self._options]
+            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+                                             env=environment, cwd=_ROOT)  # fmt: skip
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
             if self._process.poll() is not None:
@@ -139,5 +139,5 @@ class HostProcess:
         self.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hmac
 import json
-import logging
 import os
 import time
 from collections.abc import Awaitable, Callable
@@ -21,11 +20,11 @@ from devhost.bindings import Bindings
 from devhost.durable.client_binding import PATH as DURABLE_PATH
 from devhost.durable.routes import DurableRoutes
 from devhost.function_index import Function, FunctionIndex, converter_of
-from devhost.invocation import Invoker
+from devhost.logs import EventLog
 from devhost.route_templates import RouteTemplate
 from devhost.state import Keys
 
-log = logging.getLogger("devhost.http")
+log = EventLog("devhost.http")
 MAX_BODY = 100 * 1024 * 1024  # bytes, as on Azure
 _BLOBS, _EVENTGRID = "/runtime/webhooks/blobs", "/runtime/webhooks/eventgrid"
 EventSink = Callable[[Function, dict[str, Any]], Awaitable[None]]
@@ -41,10 +40,9 @@ class _Route:
 class WebFront:
     """Routes every request of the public listener."""
 
-    def __init__(self, index: FunctionIndex, config: HostConfig, invoker: Invoker, bindings: Bindings, durable: DurableRoutes,
-                 keys: Keys, *, enforce_keys: bool) -> None:  # fmt: skip
+    def __init__(self, index: FunctionIndex, config: HostConfig, bindings: Bindings, durable: DurableRoutes, keys: Keys,
+                 *, enforce_keys: bool) -> None:  # fmt: skip
         self._index = index
-        self._invoker = invoker
         self._bindings = bindings
         self._durable = durable
         self._keys = keys
@@ -88,7 +86,8 @@ class WebFront:
 
     def _allowed(self, request: web.BaseRequest, *keys: str) -> bool:
         given = request.headers.get("x-functions-key") or request.query.get("code") or ""
-        return not self._enforce or any(hmac.compare_digest(given.encode(), key.encode()) for key in (*keys, self._keys.master))
+        fitting = (hmac.compare_digest(given.encode(), key.encode()) for key in (*keys, self._keys.master))
+        return not self._enforce or any(fitting)
 
     # -- HTTP triggers ------------------------------------------------------------------------------
     async def _trigger(self, request: web.BaseRequest, path: str) -> web.StreamResponse:
@@ -155,7 +154,7 @@ class WebFront:
             if path == _BLOBS:
                 for item in events:
                     if not all(item["data"].get(field) for field in ("url", "eTag", "blobType")):
-                        return web.Response(status=400, text="A blob event needs data.url, data.eTag and data.blobType.")
+                        return web.Response(status=400, text="A blob event needs data.url, eTag and blobType.")
         except (ValueError, LookupError, TypeError, AttributeError):
             return web.Response(status=400)
         sink = self.blob_event if path == _BLOBS else self.grid_event
@@ -239,8 +238,8 @@ def _response(function: Function, value: Any) -> web.Response:
     try:
         datum = converter.encode(value, expected_type=None)
     except NotImplementedError as problem:
-        log.error("unsupported response", extra={"fields": {"function": function.name, "type": type(value).__name__,
-                  "remedy": "return func.HttpResponse or str"}})  # fmt: skip
+        remedy = "return func.HttpResponse or str"
+        log.error("unsupported response", function=function.name, type=type(value).__name__, remedy=remedy)
         raise TypeError(f"unable to encode a response of the Python type {type(value).__name__!r}") from problem
     if datum.type == "string":
         return web.Response(text=datum.value)

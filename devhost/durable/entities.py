@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import uuid
 from collections import deque
 from dataclasses import dataclass, field
@@ -12,8 +11,9 @@ from typing import Any, Protocol
 
 from devhost.durable.history import Event, Kind, compact, event, now, wire_time
 from devhost.durable.store import Store
+from devhost.logs import EventLog
 
-log = logging.getLogger("devhost.durable")
+log = EventLog("devhost.durable")
 MAX_BATCH = 500  # requests handed to an entity in one call
 _NO_STATE = "null"
 
@@ -107,7 +107,7 @@ class EntityHub:
             return
         problem = done.exception()
         if problem is not None:
-            log.error("entity", extra={"fields": {"entity": scheduler_id, "error": f"{type(problem).__name__}: {problem}"}})
+            log.error("entity", entity=scheduler_id, error=f"{type(problem).__name__}: {problem}")
             text = compact(f"{type(problem).__name__}: {problem}")
             results: list[dict[str, Any]] = [{"isError": True, "result": text} for _ in batch]
             signals: list[dict[str, Any]] = []
@@ -129,8 +129,7 @@ class EntityHub:
     def _answer(self, scheduler_id: str, request: dict[str, Any], result: dict[str, Any]) -> None:
         if request.get("signal") or not request.get("parent"):
             if result.get("isError"):
-                log.warning("entity", extra={"fields": {"entity": scheduler_id, "operation": request["op"],
-                            "error": result["result"]}})  # fmt: skip
+                log.warning("entity", entity=scheduler_id, operation=request["op"], error=result["result"])
             return
         answer: dict[str, Any] = {"result": result["result"]}
         if result.get("isError"):

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import IntEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 
 class Kind(IntEnum):
@@ -55,13 +54,8 @@ compact = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 
 
 def wire_time(moment: datetime) -> str:
-    """ISO-8601 in UTC with microseconds and Z."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-
-
-def stamp(moment: datetime) -> str:
-    """Write the same in ISO-8601's basic format, which the SDK's parser reads three times as fast."""
-    return moment.astimezone(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+    """ISO-8601 with microseconds and Z; `moment` is in UTC."""
+    return moment.isoformat(timespec="microseconds")[:26] + "Z"
 
 
 def parse_time(text: str) -> datetime:
@@ -75,8 +69,7 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """One history event; `text` is what the SDK is sent."""
 
     kind: Kind
@@ -87,7 +80,7 @@ class Event:
 
     def played(self) -> Event:
         """Return the same event as part of the past."""
-        return Event(self.kind, self.event_id, self.reference, self.name, self.text.replace(_UNPLAYED, _PLAYED, 1))
+        return self._replace(text=self.text.replace(_UNPLAYED, _PLAYED, 1))
 
     def fields(self) -> dict[str, Any]:
         """Parse the whole event."""
@@ -97,7 +90,8 @@ class Event:
 
 def event(kind: Kind, event_id: int = -1, at: datetime | None = None, **fields: Any) -> Event:
     """Make a new event; `fields` are spelled as on the wire."""
-    head = {"EventType": int(kind), "EventId": event_id, "IsPlayed": False, "Timestamp": stamp(at or now()), **fields}
+    moment = wire_time(at or now())
+    head = {"EventType": int(kind), "EventId": event_id, "IsPlayed": False, "Timestamp": moment, **fields}
     return _index(kind, head, compact(head))
 
 

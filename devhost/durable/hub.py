@@ -7,7 +7,6 @@ episode at a time. Whatever must not be lost is a row before anybody hears of it
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 import uuid
 from collections import OrderedDict, deque
@@ -19,8 +18,9 @@ from devhost.durable import episode as ep
 from devhost.durable.history import Event, Kind, compact, event, from_text, now, parse_time, wire_time
 from devhost.durable.program import HTTP_ACTIVITY, Task, UnknownFunction
 from devhost.durable.store import Store
+from devhost.logs import EventLog
 
-log = logging.getLogger("devhost.durable")
+log = EventLog("devhost.durable")
 
 CACHED_EVENTS = 30_000  # history kept in memory over all instances, about 15 MB
 ABSORB_SECONDS = 0.25  # results that cannot move user code are written to the history at least this often
@@ -183,14 +183,15 @@ class TaskHub:
                 self.rewind(str(item.fields()["InstanceId"]), reason)
             if is_cause or (item.kind is Kind.TASK_SCHEDULED and item.event_id in failed):
                 data = f"Rewound: {item.text}"
-                changed.append(event(Kind.GENERIC, item.event_id, parse_time(item.fields()["Timestamp"]), Data=data).played())
+                at = parse_time(item.fields()["Timestamp"])
+                changed.append(event(Kind.GENERIC, item.event_id, at, Data=data).played())
             else:
                 changed.append(item)
         self._store.write("DELETE FROM history WHERE instance=?", instance_id)
         self._forget(instance_id)
         self._append(instance_id, 0, changed)
-        self._store.write("UPDATE instances SET status=?, output=NULL, updated=? WHERE id=?", ep.RUNNING, wire_time(now()),
-                          instance_id)  # fmt: skip
+        self._store.write("UPDATE instances SET status=?, output=NULL, updated=? WHERE id=?", ep.RUNNING,
+                          wire_time(now()), instance_id)  # fmt: skip
         self._adopt(instance_id)
         self.deliver(instance_id, None, event(Kind.GENERIC, Data=f"Rewind: {reason or ''}"))
 
@@ -198,8 +199,8 @@ class TaskHub:
     def deliver(self, instance_id: str, execution: str | None, item: Event, *, at_once: bool = False) -> None:
         """Store an event for an instance; one that has ended, or whose execution is over, does not get it.
 
-        With `at_once` an idle instance may take the event in this turn: then the event, the episode that it causes and what
-        the caller has written share one commit.
+        With `at_once` an idle instance may take the event in this turn: then the event, the episode that it causes and
+        what the caller has written share one commit.
         """
         live = self._live.get(instance_id)
         if live is None or (execution is not None and execution != live.execution):
@@ -208,8 +209,8 @@ class TaskHub:
             live.inbox.append(Message(None, execution, item))
             self._begin(live)
             return
-        seq = self._store.insert("INSERT INTO messages (instance, execution, event) VALUES (?,?,?)", instance_id, execution,
-                                 item.text)  # fmt: skip
+        seq = self._store.insert("INSERT INTO messages (instance, execution, event) VALUES (?,?,?)", instance_id,
+                                 execution, item.text)  # fmt: skip
         live.inbox.append(Message(seq, execution, item))
         if item.kind in _SUCCESS and item.reference in live.quiet:
             live.arrived.add(item.reference)
@@ -228,22 +229,26 @@ class TaskHub:
 
     def recover(self) -> None:
         """Take up every unfinished instance and its unread messages."""
-        for (instance_id,) in self._store.rows("SELECT id FROM instances WHERE status NOT IN (?,?,?,?)", *sorted(ep.FINISHED)):
+        unfinished = "SELECT id FROM instances WHERE status NOT IN (?,?,?,?)"
+        for (instance_id,) in self._store.rows(unfinished, *sorted(ep.FINISHED)):
             self._adopt(instance_id)
-        self._store.write("DELETE FROM messages WHERE instance NOT LIKE '@%' AND instance NOT IN "
-                          "(SELECT id FROM instances WHERE status NOT IN (?,?,?,?))", *sorted(ep.FINISHED))  # fmt: skip
+        stale = f"DELETE FROM messages WHERE instance NOT LIKE '@%' AND instance NOT IN ({unfinished})"  # noqa: S608
+        self._store.write(stale, *sorted(ep.FINISHED))
         if self._live:
-            log.info("recovered", extra={"fields": {"instances": len(self._live)}})
+            log.info("recovered", instances=len(self._live))
 
     def _adopt(self, instance_id: str) -> None:
-        row = self._store.row("SELECT execution, name, version, status, created, parent, parent_execution, parent_task, input "
-                              "FROM instances WHERE id=?", instance_id)  # fmt: skip
+        row = self._store.row("SELECT execution, name, version, status, created, parent, parent_execution, parent_task,"
+                              " input FROM instances WHERE id=?", instance_id)  # fmt: skip
         assert row is not None
-        live = Live(instance_id, *row, has_timers=True)
+        live = Live(instance_id, *row)
+        live.has_timers = True
         count = self._store.row("SELECT COALESCE(MAX(seq), -1) + 1 FROM history WHERE instance=?", instance_id)
         live.length = count[0] if count else 0
-        unread = self._store.rows("SELECT seq, execution, event FROM messages WHERE instance=? ORDER BY seq", instance_id)
-        live.inbox.extend(Message(seq, execution, from_text(text)) for seq, execution, text in unread)
+        for seq, execution, text in self._store.rows(
+            "SELECT seq, execution, event FROM messages WHERE instance=? ORDER BY seq", instance_id
+        ):
+            live.inbox.append(Message(seq, execution, from_text(text)))
         self._live[instance_id] = live
         if live.inbox:
             self._enqueue(live)
@@ -311,7 +316,7 @@ class TaskHub:
         if len(refs) == len(messages) and refs < live.quiet:
             live.quiet -= refs
             live.arrived -= refs
-            log.debug("absorbed", extra={"fields": {"instance": live.instance_id, "results": len(refs)}})
+            log.debug("absorbed", instance=live.instance_id, results=len(refs))
             self._commit(live, messages, [*new, event(Kind.ORCHESTRATOR_COMPLETED)], ep.RUNNING)
             return False
         past = self._load(live.instance_id)
@@ -344,9 +349,9 @@ class TaskHub:
             self._store.write("UPDATE instances SET custom_status=? WHERE id=?", text, live.instance_id)
         live.quiet, live.arrived = outcome.quiet, set()
         live.not_before = time.monotonic() + min(seconds, LONGEST_PAUSE) if outcome.open_tasks > 1 else 0.0
-        if log.isEnabledFor(logging.DEBUG):
-            log.debug("replayed", extra={"fields": {"instance": live.instance_id, "history": len(past) + len(new),
-                      "tasks": len(outcome.tasks), "status": outcome.status, "ms": round(seconds * 1000, 1)}})  # fmt: skip
+        if log.verbose:
+            log.debug("replayed", instance=live.instance_id, history=len(past) + len(new), tasks=len(outcome.tasks),
+                      status=outcome.status, ms=round(seconds * 1000, 1))  # fmt: skip
         events = [*new, *outcome.events, event(Kind.ORCHESTRATOR_COMPLETED)]
         if outcome.status == ep.CONTINUED:
             self._dispatch(live, outcome)
@@ -355,7 +360,8 @@ class TaskHub:
             self._commit(live, messages, events, outcome.status, outcome.output)
             self._dispatch(live, outcome)
 
-    def _commit(self, live: Live, messages: list[Message], events: list[Event], status: str, output: str | None = None) -> None:
+    def _commit(self, live: Live, messages: list[Message], events: list[Event], status: str,
+                output: str | None = None) -> None:  # fmt: skip
         """Store an episode and, if the instance ends with it, tell who waits."""
         self._consume(messages)
         self._append(live.instance_id, live.length, [item.played() for item in events])
@@ -370,16 +376,15 @@ class TaskHub:
         live.gone = True
         del self._live[live.instance_id]
         self._forget(live.instance_id)
-        self._store.write("UPDATE instances SET status=?, output=?, updated=? WHERE id=?", status, output, moment, live.instance_id)
+        self._store.write("UPDATE instances SET status=?, output=?, updated=? WHERE id=?", status, output, moment,
+                          live.instance_id)  # fmt: skip
         if live.inbox:
             self._store.write("DELETE FROM messages WHERE instance=?", live.instance_id)
         if live.has_timers:
             self._store.write("DELETE FROM timers WHERE instance=?", live.instance_id)
         self._tell_parent(live, status, output)
-        level = logging.INFO if status == ep.COMPLETED else logging.WARNING
-        detail = {} if status == ep.COMPLETED else {"output": output}
-        log.log(level, "orchestration", extra={"fields": {"function": live.name, "instance": live.instance_id,
-                "status": status, **detail}})  # fmt: skip
+        say, detail = (log.info, None) if status == ep.COMPLETED else (log.warning, output)
+        say("orchestration", function=live.name, instance=live.instance_id, status=status, output=detail)
         self._store.after_commit(lambda: self._ended(live.instance_id))
 
     def _ended(self, instance_id: str) -> None:
@@ -413,9 +418,9 @@ class TaskHub:
         live.execution, live.length, live.input = uuid.uuid4().hex, 0, outcome.next_input
         live.quiet = frozenset()
         waiting, live.inbox = live.inbox, deque()
-        moment = now()
-        self._store.write("UPDATE instances SET execution=?, status=?, input=?, created=?, updated=? WHERE id=?", live.execution,
-                          ep.RUNNING, outcome.next_input, wire_time(moment), wire_time(moment), live.instance_id)  # fmt: skip
+        moment = wire_time(now())
+        self._store.write("UPDATE instances SET execution=?, status=?, input=?, created=?, updated=? WHERE id=?",
+                          live.execution, ep.RUNNING, live.input, moment, moment, live.instance_id)  # fmt: skip
         # Unread events belong to the new execution and come after its start.
         self._consume(list(waiting))
         self.deliver(live.instance_id, live.execution, self._started(live.name, live.instance_id, live))
@@ -428,14 +433,14 @@ class TaskHub:
         for task in outcome.tasks:
             self._dispatch_task(live, task, scheduled[task.task_id])
         for task_id in outcome.cancelled_timers:
-            self._store.write("DELETE FROM timers WHERE instance=? AND execution=? AND task=?", live.instance_id, live.execution,
-                              task_id)  # fmt: skip
+            self._store.write("DELETE FROM timers WHERE instance=? AND execution=? AND task=?", live.instance_id,
+                              live.execution, task_id)  # fmt: skip
 
     def _dispatch_task(self, live: Live, task: Task, item: Event) -> None:
         key = (live.instance_id, live.execution, task.task_id)
         fields = item.fields()
         if task.kind is Kind.TASK_SCHEDULED:
-            name = HTTP_ACTIVITY if task.name == HTTP_ACTIVITY else self._functions.durable("activity")[task.name.lower()]
+            name = self._functions.durable("activity").get(task.name.lower(), HTTP_ACTIVITY)
             self._store.write("INSERT OR REPLACE INTO activities VALUES (?,?,?,?,?)", *key, name, fields["Input"])
             self._store.after_commit(lambda: self.outbox.activity(*key, name, fields["Input"]))
         elif task.kind is Kind.TIMER_CREATED:
@@ -448,8 +453,8 @@ class TaskHub:
             status = self.status_of(fields["InstanceId"])
             if status is not None and status not in ep.FINISHED:
                 reason = f"An Orchestration instance with the status {status} already exists."
-                self.deliver(live.instance_id, live.execution,
-                             event(Kind.SUB_FAILED, TaskScheduledId=task.task_id, Reason=reason, Details=None))  # fmt: skip
+                refused = event(Kind.SUB_FAILED, TaskScheduledId=task.task_id, Reason=reason, Details=None)
+                self.deliver(live.instance_id, live.execution, refused)
             else:
                 self._create(fields["Name"], fields["InstanceId"], fields["Input"], fields["Version"], key,
                              replaces=status is not None)  # fmt: skip
@@ -463,8 +468,8 @@ class TaskHub:
             self._wipe(instance_id)
         moment = wire_time(now())
         parent_id, parent_execution, parent_task = parent or (None, None, None)
-        live = Live(instance_id, uuid.uuid4().hex, name, version or self._default_version, ep.PENDING, moment, parent_id,
-                    parent_execution, parent_task, input_text)  # fmt: skip
+        live = Live(instance_id, uuid.uuid4().hex, name, version or self._default_version, ep.PENDING, moment,
+                    parent_id, parent_execution, parent_task, input_text)  # fmt: skip
         self._store.write(
             "INSERT OR REPLACE INTO instances (id, execution, name, version, status, input, created, updated, parent, "
             "parent_execution, parent_task) VALUES (?,?,?,?,?,?,?,?,?,?,?)",
@@ -473,7 +478,7 @@ class TaskHub:
         )  # fmt: skip
         self._live[instance_id] = live
         self.deliver(instance_id, live.execution, self._started(name, instance_id, live), at_once=parent is None)
-        log.debug("started", extra={"fields": {"function": name, "instance": instance_id, "parent": live.parent}})
+        log.debug("started", function=name, instance=instance_id, parent=live.parent)
 
     @staticmethod
     def _started(name: str, instance_id: str, live: Live) -> Event:
@@ -481,9 +486,9 @@ class TaskHub:
             "TaskScheduleId": live.parent_task,
             "OrchestrationInstance": {"InstanceId": live.parent, "ExecutionId": live.parent_execution},
         }  # fmt: skip
-        return event(Kind.EXECUTION_STARTED, Name=name, Version=live.version or "", Input=live.input, ParentInstance=parent,
-                     OrchestrationInstance={"InstanceId": instance_id, "ExecutionId": live.execution}, Tags=None,
-                     Correlation=None)  # fmt: skip
+        own = {"InstanceId": instance_id, "ExecutionId": live.execution}
+        return event(Kind.EXECUTION_STARTED, Name=name, Version=live.version or "", Input=live.input, Tags=None,
+                     ParentInstance=parent, OrchestrationInstance=own, Correlation=None)  # fmt: skip
 
     # -- rows ---------------------------------------------------------------------------------------
     def _consume(self, messages: list[Message]) -> None:
@@ -500,9 +505,8 @@ class TaskHub:
             self._store.write("DELETE FROM messages WHERE instance=?", instance_id)
 
     def _append(self, instance_id: str, length: int, events: list[Event]) -> None:
-        self._store.write_many(
-            "INSERT INTO history VALUES (?,?,?)", [(instance_id, length + i, item.text) for i, item in enumerate(events)]
-        )
+        rows = [(instance_id, length + i, item.text) for i, item in enumerate(events)]
+        self._store.write_many("INSERT INTO history VALUES (?,?,?)", rows)
         cached = self._past.get(instance_id)
         if cached is not None or length == 0:
             # A new list: an episode that is under way keeps the one that it was given.

@@ -1,8 +1,8 @@
 """Replays an orchestrator's action list against its history and finds the work that is new.
 
-The SDK answers each call with all actions since the start. They are a program: each top-level action is awaited before the
-next one is invoked, and task ids are given out in that order (0, 1, 2, ... over activities, timers, sub-orchestrations,
-entity messages, retry attempts and retry timers). A scheduling event in the history must meet the task of its id.
+The SDK answers each call with all actions since the start. They are a program: each top-level action is awaited before
+the next one is invoked, and task ids are given out in that order (0, 1, 2, ... over activities, timers,
+sub-orchestrations, entity messages, retry attempts and retry timers). A scheduling event must meet the task of its id.
 """
 
 from __future__ import annotations
@@ -229,8 +229,8 @@ class Program:
     def quiet_ids(self) -> frozenset[int]:
         """Running tasks whose successes, short of the last one, cannot make user code move.
 
-        Then the SDK would answer the same again, and the call can be saved: user code waits for the last action and that
-        is a task, or a WhenAll of tasks, of which none has failed.
+        Then the SDK would answer the same again, and the call can be saved: user code waits for the last action and
+        that is a task, or a WhenAll of tasks, of which none has failed.
         """
         if self.finished or self._current is None or self._at != len(self._actions) - 1:
             return frozenset()
@@ -279,16 +279,17 @@ class Program:
         task = self._tasks.get(item.event_id)
         what = f"{_TASK_NOUN[item.kind]} with sequence number {item.event_id}"
         named = f" named '{item.name}'" if item.name and item.kind is not Kind.EVENT_SENT else ""
+        found = "Non-Deterministic workflow detected: A previous execution of this orchestration scheduled"
         advice = "Was a change made to the orchestrator code after this instance had already started running?"
         if task is None:
             raise NonDeterministic(
-                f"Non-Deterministic workflow detected: A previous execution of this orchestration scheduled {what}{named}, "
+                f"{found} {what}{named}, "
                 f"but the current replay execution hasn't (yet?) scheduled this task. {advice}"
             )
         if task.kind is not item.kind or (named and task.name.casefold() != item.name.casefold()):
             instead = _TASK_NOUN[task.kind] + (f" named '{task.name}'" if task.name else "")
             raise NonDeterministic(
-                f"Non-Deterministic workflow detected: A previous execution of this orchestration scheduled {what}{named}, "
+                f"{found} {what}{named}, "
                 f"but the current orchestration replay instead scheduled {instead} with this sequence number. {advice}"
             )
         task.scheduled = True

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from devhost.durable.episode import STATUS_NUMBERS
-from devhost.durable.history import WIRE_NAMES, Event, Kind, parse_time, wire_time
+from devhost.durable.history import WIRE_NAMES, Event, Kind
 
 COLUMNS = "id, name, status, input, custom_status, output, created, updated"
 _STATUS_NAMES = {number: name for name, number in STATUS_NUMBERS.items()}
@@ -16,8 +16,8 @@ _ENDINGS = {
     Kind.TASK_COMPLETED: Kind.TASK_SCHEDULED, Kind.TASK_FAILED: Kind.TASK_SCHEDULED,
     Kind.SUB_COMPLETED: Kind.SUB_CREATED, Kind.SUB_FAILED: Kind.SUB_CREATED,
 }  # fmt: skip
-_HIDDEN = ("EventId", "IsPlayed", "TaskScheduledId", "TimerId", "Version", "OrchestrationInstance", "ParentInstance", "Tags",
-           "Correlation")  # fmt: skip
+_HIDDEN = ("EventId", "IsPlayed", "TaskScheduledId", "TimerId", "Version", "OrchestrationInstance", "ParentInstance",
+           "Tags", "Correlation")  # fmt: skip
 
 
 def payload(row: tuple[Any, ...], *, show_input: bool) -> dict[str, Any]:
@@ -74,7 +74,6 @@ def history_events(history: list[Event], *, show_output: bool, show_input: bool)
 def _view(kind: Kind, fields: dict[str, Any], *, show_output: bool, show_input: bool) -> dict[str, Any]:
     view = {key: value for key, value in fields.items() if key not in _HIDDEN}
     view["EventType"] = WIRE_NAMES[kind]
-    view["Timestamp"] = wire_time(parse_time(view["Timestamp"]))
     if kind in _SCHEDULING or kind is Kind.EXECUTION_STARTED:
         view["FunctionName"] = view.pop("Name", None)
     if "OrchestrationStatus" in view:

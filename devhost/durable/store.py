@@ -1,8 +1,8 @@
 """The task hub on disk: one SQLite file, written in group commits.
 
-All writes of one turn of the event loop share a transaction. What must not be seen before it is safe (replies, dispatch)
-runs in `after_commit`. A killed process loses nothing that was committed: SQLite's log is in the operating system's hands
-by then. The file belongs to one host at a time (see `devhost.state`).
+All writes of one turn of the event loop share a transaction. What must not be seen before it is safe (replies,
+dispatch) runs in `after_commit`. A killed process loses nothing that was committed: SQLite's log is in the operating
+system's hands by then. The file belongs to one host at a time (see `devhost.state`).
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ CREATE TABLE IF NOT EXISTS instances (
   id TEXT PRIMARY KEY, execution TEXT NOT NULL, name TEXT NOT NULL, version TEXT, status TEXT NOT NULL, input TEXT,
   output TEXT, custom_status TEXT, created TEXT NOT NULL, updated TEXT NOT NULL,
   parent TEXT, parent_execution TEXT, parent_task INTEGER) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS instances_by_status ON instances (status);
 CREATE TABLE IF NOT EXISTS history (instance TEXT NOT NULL, seq INTEGER NOT NULL, event TEXT NOT NULL,
   PRIMARY KEY (instance, seq)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS messages (seq INTEGER PRIMARY KEY, instance TEXT NOT NULL, execution TEXT, event TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS messages (seq INTEGER PRIMARY KEY, instance TEXT NOT NULL, execution TEXT,
+  event TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS messages_by_instance ON messages (instance);
 CREATE TABLE IF NOT EXISTS activities (instance TEXT NOT NULL, execution TEXT NOT NULL, task INTEGER NOT NULL,
   name TEXT NOT NULL, input TEXT NOT NULL, PRIMARY KEY (instance, execution, task)) WITHOUT ROWID;
@@ -38,6 +38,7 @@ CREATE TABLE IF NOT EXISTS schedules (function TEXT PRIMARY KEY, last TEXT, next
 """
 _FULL = ("database or disk is full", "disk I/O error", "No space left")
 _CACHE_KIB = 4096
+_LOG_PAGES = 4000  # 16 MB of log before it is written back
 
 
 class Store:
@@ -47,7 +48,9 @@ class Store:
         self._path = path
         self._on_failure = on_failure
         self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        self._connection.execute("PRAGMA locking_mode=EXCLUSIVE")  # one host a hub; spares locks at every commit
         self._connection.execute("PRAGMA journal_mode=WAL")
+        self._connection.execute(f"PRAGMA wal_autocheckpoint={_LOG_PAGES}")
         self._connection.execute("PRAGMA synchronous=NORMAL")
         self._connection.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
         self._connection.executescript(_SCHEMA)

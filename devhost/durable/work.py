@@ -22,19 +22,21 @@ from devhost.durable.store import Store
 
 _LONGEST_SLEEP = 3600.0  # wake at least hourly: the wall clock may be set meanwhile
 _ActivityKey = tuple[str, str, int]
+ActivityDone = Callable[[str | BaseException], None]
 
 
 class ActivityFunctions(Protocol):
     """Runs activity functions off the loop."""
 
-    def start_activity(self, name: str, instance_id: str, input_text: str, done: Callable[[str | BaseException], None]) -> None:
+    def start_activity(self, name: str, instance_id: str, input_text: str, done: ActivityDone) -> None:
         """Run an activity on the JSON text of its input; `done` gets the JSON text of its result, or what it raised."""
 
 
 class Work:
     """The hub's outbox."""
 
-    def __init__(self, store: Store, hub: TaskHub, entities: EntityHub, functions: ActivityFunctions, parallel: int) -> None:
+    def __init__(self, store: Store, hub: TaskHub, entities: EntityHub, functions: ActivityFunctions,
+                 parallel: int) -> None:  # fmt: skip
         self._store = store
         self._hub = hub
         self._entities = entities
@@ -139,7 +141,7 @@ class Work:
         self._hub.deliver(instance_id, execution, answer, at_once=True)
         self._pump()
 
-    async def _call_http(self, request: dict[str, Any], done: Callable[[str | BaseException], None]) -> None:
+    async def _call_http(self, request: dict[str, Any], done: ActivityDone) -> None:
         try:
             outcome: str | BaseException = await self._send(request)
         except Exception as problem:
@@ -165,9 +167,10 @@ class Work:
 
 
 def _failure(name: str, task_id: int, problem: BaseException) -> Event:
-    """TaskFailed as the host words it; the stack holds frames only, since text after a label would be read as a state."""
+    """TaskFailed as the host words it; the stack holds frames only: text after a label would be read as a state."""
     text = f"{type(problem).__name__}: {problem}"
-    frames = "".join(f"   at {f.name} in {f.filename}:line {f.lineno}\n" for f in traceback.extract_tb(problem.__traceback__))
+    trace = traceback.extract_tb(problem.__traceback__)
+    frames = "".join(f"   at {f.name} in {f.filename}:line {f.lineno}\n" for f in trace)
     if name == HTTP_ACTIVITY:
         reason = str(problem) or type(problem).__name__
     else:

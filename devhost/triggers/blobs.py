@@ -1,14 +1,13 @@
-"""Blob triggers: containers are watched, a new or changed ETag becomes an Event Grid event, events are stored until done.
+"""Blob triggers: containers are watched, a new or changed ETag becomes an Event Grid event, kept until it is done.
 
-Event Grid delivers at least once, and so does this: the ETag that was seen and its event are stored in one commit; an event
-leaves the store when its function has succeeded, or after five failures, with a message in webjobs-blobtrigger-poison.
+Event Grid delivers at least once, and so does this: the ETag that was seen and its event are stored in one commit; an
+event leaves the store when its function has succeeded, or after five failures, with a message in the poison queue.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import re
 import time
 import uuid
@@ -23,9 +22,10 @@ from devhost.bindings import Bindings
 from devhost.durable.history import now, wire_time
 from devhost.durable.store import Store
 from devhost.function_index import Function
+from devhost.logs import EventLog
 from devhost.storage_rest import Account, BlobItem, Storage
 
-log = logging.getLogger("devhost.blobs")
+log = EventLog("devhost.blobs")
 POISON_QUEUE = "webjobs-blobtrigger-poison"
 _SHORTEST_POLL = 0.5  # seconds between listings of a container
 _REST_FACTOR = 10  # a listing that takes long is repeated after ten times as long
@@ -44,7 +44,8 @@ class BlobPath:
         pattern = ""
         for at, piece in enumerate(pieces):
             # The last expression takes the rest of the name, slashes too.
-            pattern += re.escape(piece) if at % 2 == 0 else f"(?P<{piece}>.+)" if at == len(pieces) - 2 else f"(?P<{piece}>[^/]+?)"
+            value = ".+" if at == len(pieces) - 2 else "[^/]+?"
+            pattern += f"(?P<{piece}>{value})" if at % 2 else re.escape(piece)
         self._pattern = re.compile(pattern if rest else ".+", re.DOTALL)
 
     def match(self, name: str) -> dict[str, str] | None:
@@ -63,7 +64,8 @@ class Blobs:
         self._storage = storage
         self._max_failures = max_failures
         self._paths = {
-            f.name: BlobPath(resolve(str(f.trigger.settings["path"]), environ, f"the path of {f.name}")) for f in functions
+            f.name: BlobPath(resolve(str(f.trigger.settings["path"]), environ, f"the path of {f.name}"))
+            for f in functions
         }
         self._functions = {f.name: f for f in functions}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -71,14 +73,16 @@ class Blobs:
 
     def start(self) -> None:
         """Take up stored events and begin to watch."""
-        for seq, name, text, failures in self._store.rows("SELECT seq, function, event, failures FROM blob_events ORDER BY seq"):
+        stored = self._store.rows("SELECT seq, function, event, failures FROM blob_events ORDER BY seq")
+        for seq, name, text, failures in stored:
             if name in self._functions:
                 self._spawn(self._process(seq, self._functions[name], json.loads(text), failures))
         watched: dict[tuple[str, str], list[Function]] = {}
         for name, function in self._functions.items():
             watched.setdefault((_connection(function), self._paths[name].container), []).append(function)
         for (connection, container), functions in watched.items():
-            self._spawn(self._watch(self._storage.account(connection), f"{connection}/{container}", container, functions))
+            account = self._storage.account(connection)
+            self._spawn(self._watch(account, f"{connection}/{container}", container, functions))
 
     async def close(self) -> None:
         """Stop watching; events that are not done are taken up by the next host."""
@@ -96,7 +100,8 @@ class Blobs:
         await self._run(function, container, name)
 
     def _add(self, function: Function, item: dict[str, Any]) -> None:
-        seq = self._store.insert("INSERT INTO blob_events (function, event) VALUES (?,?)", function.name, json.dumps(item))
+        text = json.dumps(item)
+        seq = self._store.insert("INSERT INTO blob_events (function, event) VALUES (?,?)", function.name, text)
         self._store.after_commit(lambda: self._spawn(self._process(seq, function, item, 0)))
 
     def _spawn(self, work: Any) -> None:
@@ -107,7 +112,7 @@ class Blobs:
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
-            asyncio.get_running_loop().call_exception_handler({"message": "blob trigger", "exception": task.exception()})
+            asyncio.get_running_loop().call_exception_handler({"message": "blobs", "exception": task.exception()})
 
     # -- watching -----------------------------------------------------------------------------------
     async def _watch(self, account: Account, place: str, container: str, functions: list[Function]) -> None:
@@ -132,7 +137,7 @@ class Blobs:
                 raise
             except Exception as problem:
                 if not troubled:
-                    log.warning("container unreachable", extra={"fields": {"container": container, "error": problem}})
+                    log.warning("container unreachable", container=container, error=problem)
                 troubled = True
             took = time.monotonic() - began
             await asyncio.sleep(min(max(_SHORTEST_POLL, took * _REST_FACTOR), _LONGEST_POLL))
@@ -145,7 +150,7 @@ class Blobs:
             "eventType": "Microsoft.Storage.BlobCreated",
             "id": str(uuid.uuid4()),
             "data": {
-                "api": "PutBlob", "clientRequestId": str(uuid.uuid4()), "requestId": str(uuid.uuid4()), "eTag": item.etag,
+                "api": "PutBlob", "requestId": str(uuid.uuid4()), "eTag": item.etag,
                 "contentType": item.content_type, "contentLength": item.length, "blobType": item.blob_type,
                 "url": f"{account.blobs}/{container}/{quote(item.name)}",
             },
@@ -166,7 +171,7 @@ class Blobs:
                 except asyncio.CancelledError:
                     raise
                 except LookupError as problem:
-                    log.info("blob gone", extra={"fields": {"function": function.name, "blob": f"{container}/{name}", "why": problem}})
+                    log.info("blob gone", function=function.name, blob=f"{container}/{name}", why=problem)
                     break
                 except BaseException:
                     failures += 1
@@ -204,7 +209,7 @@ class Blobs:
         await self._bindings.run(function, Datum(blob.content, "bytes"), metadata, filled)
 
     async def _poison(self, function: Function, container: str, name: str, etag: str | None) -> None:
-        log.warning("poison", extra={"fields": {"function": function.name, "queue": POISON_QUEUE, "blob": f"{container}/{name}"}})
+        log.warning("poison", function=function.name, queue=POISON_QUEUE, blob=f"{container}/{name}")
         document = {
             "Type": "BlobTrigger", "FunctionId": f"Host.Functions.{function.name}", "BlobType": "BlockBlob",
             "ContainerName": container, "BlobName": name, "ETag": etag,
@@ -212,7 +217,7 @@ class Blobs:
         try:
             await self._storage.account(_connection(function)).put_message(POISON_QUEUE, json.dumps(document).encode())
         except Exception as problem:
-            log.warning("queue unreachable", extra={"fields": {"queue": POISON_QUEUE, "error": problem}})
+            log.warning("queue unreachable", queue=POISON_QUEUE, error=problem)
 
 
 def _connection(function: Function) -> str:

@@ -47,7 +47,8 @@ class Schedule:
                     raise ValueError(item)
                 found.update(range(first, last + 1, int(step or 1)))
         except ValueError as problem:
-            raise AppLoadError(f"{self.expression!r} is not an NCRONTAB expression: {name} cannot be {text!r}.") from problem
+            reason = f"{self.expression!r} is not an NCRONTAB expression: {name} cannot be {text!r}."
+            raise AppLoadError(reason) from problem
         return sorted(found)
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""Queue triggers: messages are hidden while they run, shown again after a failure, moved to <queue>-poison in the end."""
+"""Queue triggers: messages are hidden while they run, shown again after a failure, in the end <queue>-poison."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import asyncio
 import base64
 import binascii
 import json
-import logging
 import uuid
 from collections.abc import Mapping
 from typing import Any
@@ -16,9 +15,10 @@ from azure.functions.meta import Datum
 from devhost.app_settings import HostConfig, resolve
 from devhost.bindings import Bindings
 from devhost.function_index import Function
+from devhost.logs import EventLog
 from devhost.storage_rest import Account, QueueItem, Storage
 
-log = logging.getLogger("devhost.queues")
+log = EventLog("devhost.queues")
 _HIDDEN_SECONDS = 30  # a message of a killed host comes back after that; renewed while the function runs
 _SHORTEST_POLL, _LONGEST_POLL = 0.1, 2.0  # seconds between looks at an empty queue
 
@@ -79,7 +79,7 @@ class Queues:
                 free = self._config.queue_batch - len(running)
                 items = await account.take_messages(queue, free, _HIDDEN_SECONDS) if free > 0 else []
             except Exception as problem:
-                log.warning("queue unreachable", extra={"fields": {"queue": queue, "error": problem}})
+                log.warning("queue unreachable", queue=queue, error=problem)
                 items, pause = [], _LONGEST_POLL
             for item in items:
                 task = asyncio.get_running_loop().create_task(self._process(function, account, queue, item))
@@ -107,13 +107,13 @@ class Queues:
             if not failed:
                 await account.delete_message(queue, holder[0])
             elif item.dequeue_count >= self._config.max_dequeue_count:
-                log.warning("poison", extra={"fields": {"function": function.name, "queue": f"{queue}-poison", "message": item.id}})
+                log.warning("poison", function=function.name, queue=f"{queue}-poison", message=item.id)
                 await account.put_message(f"{queue}-poison", item.body.encode(), base64_text=False)
                 await account.delete_message(queue, holder[0])
             else:
                 await account.hide_message(queue, holder[0], int(self._config.queue_retry_seconds))
         except Exception as problem:
-            log.warning("queue unreachable", extra={"fields": {"queue": queue, "error": problem}})
+            log.warning("queue unreachable", queue=queue, error=problem)
 
     def _decoded(self, text: str) -> str:
         if not self._config.queue_base64:
@@ -121,7 +121,7 @@ class Queues:
         try:
             return base64.b64decode(text, validate=True).decode("utf-8")
         except (binascii.Error, UnicodeDecodeError) as problem:
-            raise ValueError(f"the message is not base64 of text, as host.json's messageEncoding says: {problem}") from problem
+            raise ValueError(f"the message is not base64 as host.json's messageEncoding says: {problem}") from problem
 
 
 async def _renew(account: Account, queue: str, holder: list[QueueItem]) -> None:

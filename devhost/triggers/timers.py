@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import logging
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any, Protocol
@@ -17,9 +16,10 @@ from devhost.bindings import Bindings
 from devhost.durable.history import now, parse_time, wire_time
 from devhost.durable.store import Store
 from devhost.function_index import Function
+from devhost.logs import EventLog
 from devhost.triggers.ncrontab import Schedule
 
-log = logging.getLogger("devhost.timers")
+log = EventLog("devhost.timers")
 _LONGEST_SLEEP = 600.0  # seconds; the wall clock may be set meanwhile
 _MONITORED_GAP = timedelta(minutes=1)  # the real host does not monitor schedules that fire more often
 
@@ -63,7 +63,8 @@ class Timers:
         for task in self._tasks:
             task.cancel()
 
-    async def run(self, function: Function, *, past_due: bool = False, last: str | None = None, following: str | None = None) -> None:
+    async def run(self, function: Function, *, past_due: bool = False, last: str | None = None,
+                  following: str | None = None) -> None:  # fmt: skip
         """Fire once; what the function raises is logged and does not stop the schedule."""
         payload: dict[str, Any] = {
             "Schedule": {"AdjustForDST": True},
@@ -91,7 +92,8 @@ class Timers:
                 await asyncio.sleep(min(wait, _LONGEST_SLEEP))
             last = await self._fire(function, due, plan, last, past_due=False)
 
-    async def _fire(self, function: Function, due: datetime, plan: _Recurrence, last: str | None, *, past_due: bool) -> str:
+    async def _fire(self, function: Function, due: datetime, plan: _Recurrence, last: str | None, *,
+                    past_due: bool) -> str:  # fmt: skip
         following = wire_time(plan.next(now()))
         await self.run(function, past_due=past_due, last=last, following=following)
         self._store.write("INSERT OR REPLACE INTO schedules VALUES (?,?,?)", function.name, wire_time(due), following)

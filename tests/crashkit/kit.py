@@ -79,8 +79,8 @@ class Simulation:
     """A task hub in memory with a clock of its own.
 
     `activities` maps names to results or to functions of the input (raise to fail); `children` the same for
-    sub-orchestrations; `events` are (seconds after the start, name, value) raised from outside. Results arrive in an order
-    that `seed` shuffles: what must not matter is varied.
+    sub-orchestrations; `events` are (seconds after the start, name, value) raised from outside. Results arrive in an
+    order that `seed` shuffles: what must not matter is varied.
     """
 
     def __init__(self, index: FunctionIndex, activities: Mapping[str, Any], children: Mapping[str, Any] | None = None,
@@ -108,14 +108,18 @@ class Simulation:
             if outcome.status == ep.FAILED and str(outcome.output).startswith("Non-Deterministic"):
                 raise Inconsistent(f"{name}, episode {len(episodes)}: {outcome.output}")
             if outcome.status != ep.RUNNING:
-                output = json.loads(outcome.output) if outcome.status == ep.COMPLETED and outcome.output else outcome.output
+                output = (
+                    json.loads(outcome.output) if outcome.status == ep.COMPLETED and outcome.output else outcome.output
+                )
                 return Recording(name, instance_id, text, episodes, outcome.status, output, outcome.next_input)
             for item in outcome.events:
                 order += 1
                 answer = self._answer(item, moment)
                 if answer is not None:
                     due.append(_Due(answer[0], order, answer[1]))
-            due = [d for d in due if not (d.item.kind is Kind.TIMER_FIRED and d.item.reference in outcome.cancelled_timers)]
+            due = [
+                d for d in due if not (d.item.kind is Kind.TIMER_FIRED and d.item.reference in outcome.cancelled_timers)
+            ]
             if not due:
                 raise Inconsistent(f"{name} waits for ever after {len(episodes)} episodes: nothing is under way.")
             due.sort(key=lambda d: (d.at, d.order))
@@ -159,7 +163,9 @@ def _given(text: str | None, kind: Kind) -> Any:
     return json.loads(value) if isinstance(value, str) else value
 
 
-def replay(index: FunctionIndex, name: str, instance_id: str, text: str | None, past: list[Event], new: list[Event]) -> ep.Reply:
+def replay(
+    index: FunctionIndex, name: str, instance_id: str, text: str | None, past: list[Event], new: list[Event]
+) -> ep.Reply:
     """Call the orchestrator once, as the host does."""
     function = index.durable_function("orchestrator", name)
     body = ep.request_body(instance_id, None, text, past, new)
@@ -170,7 +176,7 @@ def replay(index: FunctionIndex, name: str, instance_id: str, text: str | None, 
 
 
 def check_every_prefix(index: FunctionIndex, recording: Recording) -> int:
-    """Replay from every point at which a host may have died; returns how many there are. Inconsistent if one differs."""
+    """Replay from every point at which a host may have died; returns how many. Inconsistent if one differs."""
     past: list[Event] = []
     for number, episode in enumerate(recording.episodes):
         split = next((i for i, item in enumerate(episode) if item.kind in _ASKED), len(episode) - 1)
@@ -180,7 +186,9 @@ def check_every_prefix(index: FunctionIndex, recording: Recording) -> int:
         first = _comparable(replies[0])
         for other in replies[1:]:
             if _comparable(other) != first:
-                raise Inconsistent(f"{where}: two replays of the same history differ:\n  {first}\n  {_comparable(other)}")
+                raise Inconsistent(
+                    f"{where}: two replays of the same history differ:\n  {first}\n  {_comparable(other)}"
+                )
         _fits(where, replies[0], [*past, *new], asked)
         past += [item.played() for item in episode]
     return len(recording.episodes)
@@ -190,7 +198,7 @@ _ASKED = (Kind.TASK_SCHEDULED, Kind.SUB_CREATED, Kind.TIMER_CREATED, Kind.EVENT_
 
 
 def check_recording(index: FunctionIndex, recording: Recording) -> None:
-    """Replay a recorded history on today's code: runs that are in flight at a deployment must go on. Inconsistent if not."""
+    """Replay a recorded history on today's code: runs in flight at a deployment must go on. Inconsistent if not."""
     check_every_prefix(index, recording)
 
 
@@ -211,7 +219,9 @@ def _fits(where: str, reply: ep.Reply, history: list[Event], asked: list[Event])
     if now_asked != then_asked:
         raise Inconsistent(f"{where}: the replay asks for\n  {now_asked}\nthe first run asked for\n  {then_asked}")
     ended = any(e.kind is Kind.EXECUTION_COMPLETED for e in asked)
-    if ended != (program.finished and not program.has_open_tasks and (reply.done or bool(reply.error)) and not program.continued):
+    if ended != (
+        program.finished and not program.has_open_tasks and (reply.done or bool(reply.error)) and not program.continued
+    ):
         raise Inconsistent(f"{where}: the replay {'goes on' if ended else 'ends'}, the first run did not.")
 
 
@@ -265,6 +275,8 @@ def _uuids(attempt: int) -> Callable[[], uuid.UUID]:
     return lambda: uuid.UUID(int=source.getrandbits(128), version=4)
 
 
-def _disturbed(index: FunctionIndex, recording: Recording, past: list[Event], new: list[Event], attempt: int) -> ep.Reply:
+def _disturbed(
+    index: FunctionIndex, recording: Recording, past: list[Event], new: list[Event], attempt: int
+) -> ep.Reply:
     with _World(attempt):
         return replay(index, recording.name, recording.instance_id, recording.input, past, new)

@@ -30,7 +30,9 @@ class SampleHost(HostProcess):
 
     def begin(self, name: str, given: Any = None, instance_id: str = "") -> str:
         """Start an orchestration by the management route."""
-        status, body, _ = self.call("POST", f"{ORCHESTRATORS}/{name}" + (f"/{instance_id}" if instance_id else ""), given)
+        status, body, _ = self.call(
+            "POST", f"{ORCHESTRATORS}/{name}" + (f"/{instance_id}" if instance_id else ""), given
+        )
         assert status == 202, body
         return str(body["id"])
 

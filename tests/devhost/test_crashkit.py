@@ -6,7 +6,7 @@ import random
 import time
 import uuid
 from collections.abc import Callable, Generator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import azure.durable_functions as df
@@ -80,7 +80,7 @@ def uses_uuid(context: df.DurableOrchestrationContext) -> Generator[Any, Any, An
 
 
 def uses_the_clock(context: df.DurableOrchestrationContext) -> Generator[Any, Any, Any]:
-    yield context.create_timer(datetime.fromtimestamp(time.time(), UTC) + timedelta(hours=1))
+    yield context.create_timer(context.current_utc_datetime + timedelta(seconds=time.time() % 100))
     yield context.call_activity("two", None)
 
 

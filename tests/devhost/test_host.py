@@ -20,7 +20,8 @@ HEAD = "import azure.functions as func\napp = func.FunctionApp()\n"
 
 
 def devhost(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "devhost", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    return subprocess.run([sys.executable, "-m", "devhost", *arguments], cwd=ROOT, capture_output=True, text=True,
+                          timeout=60, check=False)  # fmt: skip
 
 
 def write_app(folder: Path, code: str) -> Path:
@@ -41,9 +42,9 @@ def write_app(folder: Path, code: str) -> Path:
         (f"{HEAD}@app.route()\ndef a(req: list[str]) -> str: ...\n", r"cannot load the a function: .*list\[str\]"),
         (f"{HEAD}@app.route()\ndef a(req: func.QueueMessage) -> str: ...\n", r"does not match its Python annotation"),
         (f"{HEAD}@app.route()\ndef a(request) -> str: ...\n", r"parameters are declared in Python but not"),
-        (f"{HEAD}@app.route()\ndef a(req, context: str) -> str: ...\n", r"expected to be of type azure.functions.Context"),
+        (f"{HEAD}@app.route()\ndef a(req, context: str) -> str: ...\n", r"of type azure.functions.Context"),
         (f"{HEAD}@app.function_name('a')\ndef a(req) -> str: ...\n", r"does not have a trigger"),
-        (f"{HEAD}@app.timer_trigger(arg_name='t', schedule='0 0 25 * * *')\ndef a(t) -> None: ...\n", r"hour cannot be '25'"),
+        (f"{HEAD}@app.timer_trigger(arg_name='t', schedule='0 0 25 * * *')\ndef a(t) -> None: ...\n", r"hour .*25"),
         (f"{HEAD}@app.timer_trigger(arg_name='t', schedule='%WHEN%')\ndef a(t) -> None: ...\n", r"app setting 'WHEN'"),
         (f"{HEAD}@app.route(route='{{a:week}}')\ndef a(req) -> str: ...\n", r"constraint 'week'"),
     ],

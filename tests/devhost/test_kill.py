@@ -1,4 +1,4 @@
-"""A thousand orchestrations while the host is killed every few seconds: none lost, none stuck, every effect accounted for."""
+"""A thousand orchestrations while the host is killed again and again: none lost, none stuck, no effect unexplained."""
 
 from __future__ import annotations
 

@@ -153,7 +153,10 @@ def test_purge_one_and_many(host: HostFactory) -> None:
     assert sample.call("DELETE", f"{INSTANCES}/d-0")[0] == 404
     assert sample.call("DELETE", INSTANCES)[0] == 400
     assert sample.call("DELETE", f"{INSTANCES}?createdTimeFrom=2999-01-01T00:00:00Z")[0] == 404
-    assert sample.call("DELETE", f"{INSTANCES}?createdTimeFrom=2000-01-01T00:00:00Z")[:2] == (200, {"instancesDeleted": 2})
+    assert sample.call("DELETE", f"{INSTANCES}?createdTimeFrom=2000-01-01T00:00:00Z")[:2] == (
+        200,
+        {"instancesDeleted": 2},
+    )
     assert sample.call("DELETE", f"{INSTANCES}/open")[:2] == (200, {"instancesDeleted": 1})
     assert sample.call("GET", INSTANCES)[1] == []
 

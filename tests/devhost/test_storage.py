@@ -1,4 +1,4 @@
-"""Storage triggers on a real Azurite: blobs, queues, Event Grid, timers, and what happens when Azurite or the host dies."""
+"""Storage triggers on a real Azurite: blobs, queues, Event Grid, timers, and Azurite or the host dying."""
 
 from __future__ import annotations
 
@@ -78,6 +78,7 @@ def test_queue_message_is_done_or_poison(sample: SampleHost) -> None:
 def test_event_grid_webhooks(sample: SampleHost) -> None:
     validation = [{"data": {"validationCode": "1234"}}]
     for path in (f"{WEBHOOK}/blobs?functionName=Host.Functions.arrived", f"{WEBHOOK}/eventgrid?functionName=noticed"):
+
         def post(kind: str, body: object, path: str = path) -> tuple[int, object, dict[str, str]]:
             return sample.call("POST", path, body, {"aeg-event-type": kind} if kind else {})
 
@@ -85,12 +86,17 @@ def test_event_grid_webhooks(sample: SampleHost) -> None:
         assert post("Unsubscribe", [])[0] == 202
         assert post("", [])[0] == 400
         assert post("Other", [])[0] == 400
-    assert sample.call("POST", f"{WEBHOOK}/eventgrid?functionName=nobody", [], {"aeg-event-type": "Notification"})[0] == 404
+    assert (
+        sample.call("POST", f"{WEBHOOK}/eventgrid?functionName=nobody", [], {"aeg-event-type": "Notification"})[0]
+        == 404
+    )
     event = {"id": "7", "topic": "t", "subject": "s", "eventType": "e", "eventTime": "2024-01-01T00:00:00Z",
              "data": {"a": 1}, "dataVersion": "1"}  # fmt: skip
     notify = {"aeg-event-type": "Notification"}
     assert sample.call("POST", f"{WEBHOOK}/eventgrid?functionName=noticed", [event], notify)[0] == 202
-    assert eventually(lambda: records(sample, "noticed")) == [{"fn": "noticed", "id": "7", "subject": "s", "data": {"a": 1}}]
+    assert eventually(lambda: records(sample, "noticed")) == [
+        {"fn": "noticed", "id": "7", "subject": "s", "data": {"a": 1}}
+    ]
     upload(sample, "landing", "w/x/y.csv", "by hand")
     eventually(lambda: records(sample, "arrived"))
     url = f"{sample.state.azurite['blob']}/landing/w/x/y.csv"  # type: ignore[index]
@@ -137,6 +143,7 @@ def test_azurite_of_a_killed_host_is_taken_over_and_ended(host: HostFactory) -> 
 
 def test_message_that_is_not_base64_is_poison(sample: SampleHost) -> None:
     """Functions get text; what cannot be decoded as host.json says never reaches them."""
+
     async def put() -> None:
         assert sample.state.azurite is not None
         async with aiohttp.ClientSession() as session:

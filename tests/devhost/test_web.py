@@ -16,7 +16,11 @@ def test_request_and_response_keep_their_shape(host: HostFactory) -> None:
     sample = host("operations")
     request = urllib.request.Request(f"{sample.url}/api/Items/abc/5?x=1&x=2", b"\x00\xff", {"Content-Type": "a/b"})
     with urllib.request.urlopen(request) as answer:
-        assert (answer.status, answer.read(), answer.headers["content-type"]) == (201, b"\x00\xff", "application/x-test")
+        assert (answer.status, answer.read(), answer.headers["content-type"]) == (
+            201,
+            b"\x00\xff",
+            "application/x-test",
+        )
         assert answer.headers["x-url"] == f"{sample.url}/api/Items/abc/5?x=1&x=2" and answer.headers["x-kind"] == "abc"
         assert answer.headers["Set-Cookie"] == "a=1; Path=/"
     assert sample.call("GET", "/api/items/special")[1] == "special"  # literals win

@@ -15,7 +15,9 @@ def record(**what: object) -> None:
         effects.write(json.dumps(what) + "\n")
 
 
-@app.blob_trigger(arg_name="blob", path="landing/{source}/{week}/{name}", connection="LAKE", source=func.BlobSource.EVENT_GRID)
+@app.blob_trigger(
+    arg_name="blob", path="landing/{source}/{week}/{name}", connection="LAKE", source=func.BlobSource.EVENT_GRID
+)
 def arrived(blob: func.InputStream, context: func.Context) -> None:
     record(fn=context.function_name, name=blob.name, uri=blob.uri, length=blob.length, text=blob.read().decode())
     if "bad" in (blob.name or ""):
