@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -12,8 +13,7 @@ import pyarrow as pa
 I64 = npt.NDArray[np.int64]
 
 
-@dataclass(frozen=True)
-class Broken:
+class Broken(NamedTuple):
     """A record that has no place in the table: quarantined as it is."""
 
     number: int

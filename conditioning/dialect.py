@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from conditioning.batches import Broken
 from conditioning.raw_input import Limits, Stream
 from conditioning.reading import Reading
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """One record of a format that is read row by row: its number, its cells in column order, its raw text."""
 
     number: int

@@ -1,7 +1,7 @@
 """The closed vocabulary of why a record, or a whole file, is not in the conditioned data.
 
 Record codes appear in quarantine rows and in `counts.by_reason`; file codes in rejected outcomes. The first failing
-rule of a record wins: record shape, then its fields from left to right, then rules across fields, then duplicates.
+rule of a record wins: record shape, declared exclusions, fields from left to right, rules across fields, duplicates.
 """
 
 from __future__ import annotations

@@ -12,7 +12,8 @@ DUPLICATE_COLUMNS = ("source_row", "duplicate_of", "identical", "line", "source_
 
 def one_line(text: str) -> str:
     """Write text on one line, with visible line breaks, so that no spreadsheet runs it when a person opens the file."""
-    text = text.replace("\0", "\\0").replace("\r", "\\r").replace("\n", "\\n")
+    if not text.isprintable():
+        text = text.replace("\0", "\\0").replace("\r", "\\r").replace("\n", "\\n")
     return "'" + text if text[:1] in ("=", "@", "+", "\t") or (text[:1] == "-" and text[1:2].isalpha()) else text
 
 

@@ -84,6 +84,7 @@ class Table:
             for item, reading in zip(layout.fields, layout.readings, strict=True)
         ]
         names = [item.name for item in layout.fields]
+        self._excluding = [position for position, item in enumerate(layout.fields) if item.exclude]
         self._keys = [[names.index(name) for name in key] for key in contract.keys]
         self._logs = [KeyLog() if memory_rows is None else KeyLog(memory_rows, memory_rows) for _ in self._keys]
         self._row_rules = [(rule, [names.index(name) for name in rule.columns]) for rule in contract.row_rules]
@@ -130,6 +131,9 @@ class Table:
         first = bads.argmax(axis=0).tolist()
         found = []
         for row, position in zip(rows.tolist(), first, strict=True):
+            for excluding in self._excluding:  # what is left out on purpose is not bad for any other reason
+                if blocks[excluding].bad[row] and blocks[excluding].refusal(row)[0].code == "excluded_value":
+                    position = excluding  # noqa: PLW2901
             reject, shown = blocks[position].refusal(row)
             found.append(
                 Broken(

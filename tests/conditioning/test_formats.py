@@ -372,3 +372,10 @@ def test_public_holidays_are_special_events(tmp_path: Path) -> None:
     data = (tmp_path / "out" / "data.csv").read_text()
     assert "Thanksgiving Day,public_holiday,2017-11-23,2017-11-23,r01" in data
     assert "San Jacinto Day" not in data.split("r02")[0]
+
+
+def test_a_record_that_is_left_out_on_purpose_is_not_bad_for_another_reason(tmp_path: Path) -> None:
+    lines = every_format()["a.txt"].decode() + "\r\nS00001|D9|FUEL||11/06/2017|99999999|1.00"
+    document = conditioned(tmp_path, "deliveries", "a.txt", lines.encode())
+    assert document["counts"]["by_reason"] == {"excluded_value": 1}
+    assert document["status"] == "accepted"
