@@ -42,21 +42,23 @@ def code_version(root: Path = ROOT) -> str:
 
 
 def is_ignored(path: str, patterns: Iterable[str]) -> bool:
-    """Return whether the last pattern that matches a path excludes it (`!` includes again), as .gitignore means it."""
-    ignored = False
-    parents = ["/".join(path.split("/")[: n + 1]) for n in range(path.count("/") + 1)]
-    for line in patterns:
-        pattern = line.strip()
-        if not pattern or pattern.startswith("#"):
-            continue
-        include = pattern.startswith("!")
-        pattern = pattern.lstrip("!").removesuffix("/**").rstrip("/")
-        names = (
-            parents if "/" in pattern else [part for parent in parents for part in (parent, parent.split("/")[-1])]
-        )
-        if any(fnmatch.fnmatchcase(name, pattern) for name in names):
-            ignored = not include
-    return ignored
+    """Return whether an ignore file excludes a path, as .gitignore means it.
+
+    The last pattern that matches decides, `!` includes again, and nothing inside an excluded folder comes back.
+    """
+    parts = path.split("/")
+    lines = [line.strip() for line in patterns if line.strip() and not line.startswith("#")]
+    return any(_excluded("/".join(parts[: depth + 1]), lines) for depth in range(len(parts)))
+
+
+def _excluded(path: str, lines: Iterable[str]) -> bool:
+    excluded = False
+    for line in lines:
+        pattern = line.removeprefix("!").removesuffix("/")
+        anchored = "/" in pattern
+        if fnmatch.fnmatchcase(path if anchored else path.rsplit("/", maxsplit=1)[-1], pattern.removeprefix("/")):
+            excluded = not line.startswith("!")
+    return excluded
 
 
 def files_of(ignore_file: str) -> list[str]:

@@ -82,6 +82,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--reason", default="pipeline")
     parser.add_argument("--minutes", type=float, default=600)
     wish = parser.parse_args(arguments)
+    written = json.loads(wish.outputs.read_text("utf-8")) if wish.outputs and wish.outputs.exists() else {}
+    env = {**written, **os.environ}
+    url = wish.url or env.get("FUNCTION_APP_URL", "http://127.0.0.1:7071")
     request = {
         "kind": wish.kind,
         "sales_week": wish.week or time.strftime("%G-W%V", time.gmtime()),
