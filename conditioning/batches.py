@@ -22,6 +22,7 @@ class Broken(NamedTuple):
     value: str
     expected: str
     raw: str
+    weight: int = 1  # input records that it stands for
 
 
 @dataclass

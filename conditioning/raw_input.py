@@ -197,7 +197,7 @@ class ZipMember:
                 data += b"".join(iter(lambda: self._file.read(CHUNK_BYTES), b""))
         except EOFError as error:
             raise FileRefused("truncated_file", f"{self._where} ends in the middle", file=self._where) from error
-        except (zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+        except (zipfile.BadZipFile, zlib.error, NotImplementedError, OSError, ValueError) as error:
             raise FileRefused("corrupt_file", f"{self._where} is damaged ({error})", file=self._where) from error
         self._given += len(data)
         check_bomb(self._where, self._packed, self._given, self._limits)
@@ -224,7 +224,7 @@ def only_member(archive: zipfile.ZipFile, name: str, limits: Limits) -> ZipMembe
         raise FileRefused("encrypted_file", f"{name}:{members[0].filename} is encrypted", file=name)
     try:
         return ZipMember(archive, members[0], name, limits)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, ValueError, EOFError) as error:
         raise FileRefused(
             "corrupt_file", f"{name}:{members[0].filename} cannot be opened ({error})", file=name
         ) from error

@@ -56,7 +56,7 @@ class Counts:
             "quarantined": self.quarantined,
             "duplicates": self.duplicates,
             "conflicting_duplicates": self.conflicting_duplicates,
-            "by_reason": dict(sorted(self.by_reason.items())),
+            "by_reason": {code: number for code, number in sorted(self.by_reason.items()) if number},
         }
 
 
@@ -93,7 +93,7 @@ class Table:
         self._content = [0, 0]
         self._data = Spool(scratch)
         self._quarantine = Spool(scratch)
-        self._weights: dict[int, int] = {}  # record number -> input records, where it is not one
+        self._weights: dict[int, int] = {}  # place among the accepted rows -> input records, where it is not one
 
     @property
     def columns(self) -> Sequence[Column]:
@@ -124,7 +124,7 @@ class Table:
             self._emit(batch, blocks, ~bad if bad.any() else None)
         else:
             self._emit_checked(batch, blocks, bad, rejected)
-        self._quarantine_rows(rejected, batch)
+        self._quarantine_rows(rejected)
 
     def _refusals(self, batch: Batch, blocks: Sequence[ColumnBlock], rows: I64) -> list[Broken]:
         bads = np.stack([block.bad[rows] for block in blocks])
@@ -135,16 +135,8 @@ class Table:
                 if blocks[excluding].bad[row] and blocks[excluding].refusal(row)[0].code == "excluded_value":
                     position = excluding  # noqa: PLW2901
             reject, shown = blocks[position].refusal(row)
-            found.append(
-                Broken(
-                    int(batch.numbers[row]),
-                    reject.code,
-                    self._fields[position].name,
-                    shown[:500],
-                    reject.expected,
-                    batch.raw(row),
-                )
-            )
+            field_name = self._fields[position].name
+            found.append(_broken(batch, row, reject.code, field_name, shown[:500], reject.expected))
         return found
 
     def _emit_checked(
@@ -160,9 +152,7 @@ class Table:
             fault = self._disagreement({position: cells[index] for position, cells in texts.items()})
             if fault is not None:
                 failed.append(row)
-                rejected.append(
-                    Broken(int(batch.numbers[row]), "fields_disagree", fault[0], fault[1], fault[2], batch.raw(row))
-                )
+                rejected.append(_broken(batch, row, "fields_disagree", *fault))
         bad[failed] = True
         self._emit(batch, blocks, ~bad if bad.any() else None)
 
@@ -210,22 +200,18 @@ class Table:
             self.counts.conditioned += len(numbers)
         else:
             self.counts.conditioned += int(weights.sum())
-            self._weights.update(zip(numbers.tolist(), weights.tolist(), strict=True))
+            self._weights.update(enumerate(weights.tolist(), self._data.rows))
         self._data.write(lines.buffers()[2].to_pybytes(), len(numbers))
 
-    def _quarantine_rows(self, rejected: list[Broken], batch: Batch) -> None:
+    def _quarantine_rows(self, rejected: list[Broken]) -> None:
         if not rejected:
             return
         rejected.sort(key=lambda item: item.number)
-        weights = (
-            {} if batch.weights is None else dict(zip(batch.numbers.tolist(), batch.weights.tolist(), strict=True))
-        )
         lines = []
         source_file = quoted(self._source_file)
         for item in rejected:
-            weight = weights.get(item.number, 1)
-            self.counts.quarantined += weight
-            self.counts.by_reason[item.code] += weight
+            self.counts.quarantined += item.weight
+            self.counts.by_reason[item.code] += item.weight
             examples = self.examples.setdefault(item.code, [])
             if len(examples) < _EXAMPLES:
                 examples.append(
@@ -285,7 +271,7 @@ class Table:
     def _book_duplicates(self, text: str, duplicates: Duplicates, which: slice, write_duplicate: Write) -> None:
         rows = list(csv.reader(io.StringIO(text)))
         firsts, identical = duplicates.first_numbers[which].tolist(), duplicates.identical[which].tolist()
-        weights = [self._weights.get(int(cells[-1]), 1) for cells in rows] if self._weights else [1] * len(rows)
+        weights = [self._weights.get(ordinal, 1) for ordinal in duplicates.ordinals[which].tolist()]
         self.counts.conditioned -= sum(weights)
         self.counts.duplicates += sum(weights)
         self.counts.conflicting_duplicates += sum(
@@ -318,3 +304,8 @@ class Table:
         self._quarantine.discard()
         for log in self._logs:
             log.close()
+
+
+def _broken(batch: Batch, row: int, code: str, column: str, value: str, expected: str) -> Broken:
+    weight = 1 if batch.weights is None else int(batch.weights[row])
+    return Broken(int(batch.numbers[row]), code, column, value, expected, batch.raw(row), weight)

@@ -32,18 +32,17 @@ def read_calendar(stream: Stream, context: ReadContext) -> Rows:
             yield Broken(number, "excluded_value", "STATUS", "CANCELLED", "an event that takes place", raw)
             continue
         try:
-            starts = _starts(event, calendar)
+            starts, length = _starts(event, calendar), _length(event)
         except Exception as error:
             yield Broken(
                 number,
                 "bad_date",
                 "DTSTART",
                 str(event.get("DTSTART", "")),
-                f"a readable start and rule ({error})",
+                f"readable dates ({error})",
                 raw,
             )
             continue
-        length = _length(event)
         for at, start in enumerate(starts):
             cells = (
                 str(event.get("UID", "")),
