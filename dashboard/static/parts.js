@@ -12,7 +12,7 @@ export function badge(status, feeling = tone(status)) {
 }
 
 export function card(title, { actions, wide, id, note } = {}, ...children) {
-  return h("section", { class: wide ? "card wide" : "card", id: id || null, "aria-label": title },
+  return h("section", { class: wide ? "card wide" : "card", id: id || null },
     h("header", { class: "card-head" }, h("h2", {}, title), note ? h("span", { class: "muted" }, note) : null, actions ? h("div", { class: "actions" }, actions) : null),
     ...children);
 }

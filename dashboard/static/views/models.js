@@ -116,7 +116,7 @@ function detail({ models, name, one }, redraw) {
       { title: "Trained on", cell: (row) => row.trained_on || row.tags?.trained_on || "–" },
       { title: "MAPE", cell: (row) => percent(row.mape), num: true },
       { title: "Run", cell: (row) => { const run = row.run_id || row.tags?.run_id; return run ? h("a", { href: `#/runs/${run}` }, run) : "–"; } },
-      { title: "", cell: (row) => (row.stage === "production" ? "" : h("button", { type: "button", class: "quiet", onclick: () => act("promote", row.version) }, "Promote this…")) },
+      { title: "Action", cell: (row) => (row.stage === "production" ? "" : h("button", { type: "button", class: "quiet", onclick: () => act("promote", row.version) }, "Promote this…")) },
     ], versions, { caption: "Versions" })),
     card("Facts", { wide: true }, facts([
       ["Segment", model.segment], ["Kind", model.kind], ["Version", identifier(String(model.version ?? ""))], ["Trained on", model.trained_on], ["Verdict", badge(model.accepted ? "accepted" : "refused")],
