@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 WEEK = "2017-W45"
 RUN = f"weekly-{WEEK}-a1"
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(1800)]
 
 
 def free_port() -> int:
@@ -47,7 +47,7 @@ class Demo:
 
     def once(self, *more: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            self.command("--once", *more), cwd=ROOT, capture_output=True, text=True, timeout=800, check=False,
+            self.command("--once", *more), cwd=ROOT, capture_output=True, text=True, timeout=1500, check=False,
             env={**os.environ, "COLUMNS": "200"},
         )
 
@@ -187,7 +187,7 @@ def test_killed_in_the_middle_of_training_it_goes_on_and_publishes_the_same_byte
     demo = Demo(tmp_path)
     process = demo.serve()
     try:
-        wait_for(lambda: demo.run_document()["jobs"]["train"]["succeeded"] >= 3, 400)
+        wait_for(lambda: demo.run_document()["jobs"]["train"]["succeeded"] >= 3, 900)
         host = demo.state["pid"]
         os.kill(host, signal.SIGKILL)
     finally:
