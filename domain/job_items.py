@@ -65,6 +65,8 @@ def observe(item: Item, status: JobStatus | None, now: datetime) -> None:
     preempted = max(status.preempted, item["preempted"])
     if phase is Phase.WAITING and item["phase"] == Phase.RUNNING.value:
         preempted = max(preempted, item["preempted"] + 1)  # it lost its node and queues again: a retry, no failure
+    if preempted > item["preempted"]:
+        item["queued_since"] = _text(now)
     if phase is not Phase.RUNNING or preempted > item["preempted"]:
         item["running_since"] = ""
     if phase is Phase.RUNNING:
@@ -77,15 +79,18 @@ def observe(item: Item, status: JobStatus | None, now: datetime) -> None:
         # Without times of the platform the job took from its submission to the look that saw its end.
         item["started_at"] = started or item["submitted_at"]
         item["ended_at"] = _utc(status.ended_at) or _text(now)
-    if status.error and not item["cancel_requested_at"]:
-        item["error"] = status.error
-    elif not is_known(status.status):
-        item["error"] = f"unknown status {status.status!r}: waiting on"
-    elif not item["cancel_requested_at"] and not phase.ended:
-        item["error"] = ""
+    item.update({"phase": phase.value, "error": _error(item, status, phase)})
+
+
+def _error(item: Item, status: JobStatus, phase: Phase) -> str:
+    """What a person should read beside the job; the reason of a cancellation is kept."""
     if phase is Phase.SUCCEEDED:
-        item["error"] = ""
-    item["phase"] = phase.value
+        return ""
+    if status.error and not item["cancel_requested_at"]:
+        return status.error
+    if not is_known(status.status):
+        return f"unknown status {status.status!r}: waiting on"
+    return item["error"] if item["cancel_requested_at"] or phase.ended else ""
 
 
 def _missing(item: Item, now: datetime) -> None:
@@ -95,7 +100,7 @@ def _missing(item: Item, now: datetime) -> None:
         if item["lost"] > MAX_LOST:
             rejected(item, f"the platform lost the job {item['lost']} times", now)
             return
-        item.update({"submitted_at": "", "phase": Phase.PLANNED.value, "running_since": "",
+        item.update({"submitted_at": "", "phase": Phase.PLANNED.value, "running_since": "", "queued_since": "",
                      "error": "the platform lost the job; it is submitted again under its name"})
     elif age > GRACE and not item["cancel_requested_at"]:
         item["error"] = "the platform does not know the job (yet)"
@@ -110,8 +115,8 @@ def _replace_adopted(item: Item, status: JobStatus) -> None:
 def enforce(item: Item, now: datetime, deadline: timedelta, *, cancelling: bool) -> None:
     """Cancel what an operator or the deadline wants cancelled; end what does not confirm its cancellation in time.
 
-    The deadline counts from the moment that the job was seen running, or from its submission while it waits, so a job
-    that queues for its turn is not punished for running late.
+    The deadline counts from the moment that the job was seen running, or from its submission (or the loss of its node)
+    while it waits, so a job that queues for its turn is not punished for running late.
     """
     if has_ended(item):
         return
@@ -120,7 +125,7 @@ def enforce(item: Item, now: datetime, deadline: timedelta, *, cancelling: bool)
             item.update({"phase": Phase.CANCELLED.value, "ended_at": _text(now), "error": "run cancelled"})
         return
     if not item["cancel_requested_at"]:
-        since = datetime.fromisoformat(item["running_since"] or item["submitted_at"])
+        since = datetime.fromisoformat(item["running_since"] or item["queued_since"] or item["submitted_at"])
         reason = ""
         if now - since > deadline:
             reason = f"deadline of {deadline.total_seconds() / 60:g} minutes passed"

@@ -16,7 +16,10 @@ def scoring_gate(
     completeness: Completeness, units_by_segment: Mapping[str, float], recent_units_by_segment: Mapping[str, float],
     bad_rows: Iterable[str] = (),
 ) -> dict[str, Any]:
-    """Return {open, reasons}: closed with a sentence for each thing that is wrong."""
+    """Return {open, reasons, overridable}: closed with a sentence for each thing that is wrong.
+
+    Only implausible totals may be overridden by a person; an incomplete or broken week may not.
+    """
     reasons = [f"row {row}" for row in bad_rows]
     if completeness.gap:
         named = ", ".join(completeness.gap_pairs[:5])
@@ -25,10 +28,12 @@ def scoring_gate(
         reasons.append(f"{completeness.unexpected} forecasts were not expected")
     if not completeness.scored:
         reasons.append("nothing was scored")
+    firm = len(reasons)
     for segment, units in sorted(units_by_segment.items()):
         recent = recent_units_by_segment.get(segment, 0.0)
         if not math.isfinite(units):
             reasons.append(f"{segment}: the forecasts are not finite")
+            firm += 1
         elif recent > 0 and not recent / PLAUSIBLE_FACTOR <= units <= recent * PLAUSIBLE_FACTOR:
             reasons.append(f"{segment}: {units:.0f} units forecast, {recent:.0f} a week lately")
-    return {"open": not reasons, "reasons": reasons}
+    return {"open": not reasons, "reasons": reasons, "overridable": bool(reasons) and not firm}

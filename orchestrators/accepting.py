@@ -11,11 +11,13 @@ from domain.acceptance import Verdict, judge
 from domain.errors import ShelfcastError
 from domain.job_states import Phase
 from domain.metrics import Tally, merge, metrics, value_added
-from domain.ports import ModelVersion
+from domain.ports import Lake, ModelVersion
+from domain.runs import ISOLATED_KINDS
 from domain.sales_weeks import SalesWeek
 from orchestrators import job_plans, registry_names
-from orchestrators.audit import append_audit
+from orchestrators.audit import AuditEntry, append_entries
 from orchestrators.ledger import Document, RunLedger
+from orchestrators.scoring import has_files
 from orchestrators.services import RunServices
 
 READERS = 8
@@ -35,16 +37,18 @@ def accept_models(services: RunServices, request: dict[str, Any]) -> dict[str, A
         measured = dict(zip(trained, documents, strict=True))
     registered = {(version.name, version.version): version for version in services.registry.models()}
     verdicts: list[dict[str, Any]] = []
+    trail: list[AuditEntry] = []
     for unit in sorted(items):
         if unit not in trained or isinstance(measured[unit], str):
             why = measured.get(unit) or f"training failed: {items[unit]['error'] or items[unit]['status']}"
             verdicts.append(_untrained(unit, str(why)))
             continue
         verdict = _judge(services, unit, measured[unit])
-        version = registry_names.model_version(items[unit]["identity"])
+        version = _version(services.lake, items[unit], unit, registered)
         verdicts.append(verdict.to_dict() | {"model_version": version, "job": items[unit]["name"],
                                              "weights": measured[unit].get("weights", {})})
-        _register(services, run, items[unit], verdict, version, registered)
+        trail += _register(services, run, items[unit], verdict, version, registered)
+    append_entries(services.lake, services.clock.now(), trail)
     ledger.note(run["run_id"], "verdicts", verdicts)
     quality = quality_summary(verdicts, measured)
     ledger.note(run["run_id"], "model_quality", quality)
@@ -89,38 +93,66 @@ def _untrained(unit: str, why: str) -> dict[str, Any]:
             "model_version": "", "job": "", "weights": {}, "mape_excluded": 0, "n": 0} | dict.fromkeys(empty)
 
 
+def _version(
+    lake: Lake, item: Document, unit: str, registered: dict[tuple[str, str], ModelVersion]
+) -> str:
+    """Return the version to register a job's model under: the same code, data and configuration are the same version.
+
+    A version never gets another path, so if the files of the registered one are gone, the model that was made anew
+    gets the next free suffix.
+    """
+    name, wanted = registry_names.model_name(unit), registry_names.model_version(item["identity"])
+    path, version, number = f"{item['output']}{unit}/", wanted, 1
+    while (known := registered.get((name, version))) and known.path != path and not has_files(lake, known):
+        number += 1
+        version = f"{wanted}r{number}"
+    return version
+
+
 def _register(
     services: RunServices, run: Document, item: Document, verdict: Verdict, version: str,
     registered: dict[tuple[str, str], ModelVersion],
-) -> None:
-    """Register as candidate, then move to production or refused; the old production version retires last."""
+) -> list[AuditEntry]:
+    """Register as candidate, then move to production or refused; the old production version retires last.
+
+    Every write may be repeated, and a step that died between two of them is finished by the next one. Returns what
+    the audit trail should say.
+    """
     name = registry_names.model_name(verdict.segment)
     known = registered.get((name, version))
-    wanted = registry_names.PRODUCTION if verdict.accepted else registry_names.REFUSED
-    if known and known.stage not in (registry_names.CANDIDATE, wanted):
-        return  # an operator has moved it since; a repeated step must not undo that
+    promotes = verdict.accepted and run["kind"] not in ISOLATED_KINDS
+    wanted = registry_names.PRODUCTION if promotes else (
+        registry_names.CANDIDATE if verdict.accepted else registry_names.REFUSED
+    )
+    is_movable = known is None or known.stage in (registry_names.CANDIDATE, registry_names.REFUSED, wanted)
+    is_ours = known is not None and (known.tags.get("run_id") == run["run_id"] or bool(item["adopted_from"]))
+    if not is_movable and (is_ours or not promotes):
+        return []  # an operator has moved it since, or other runs use it; a repeated step must not undo that
     if known is None:
         path = f"{item['output']}{verdict.segment}/"
         known = services.registry.register(name, version, path, _tags(services, run, item, verdict))
-    if known.stage == wanted:
-        return
-    services.registry.set_stage(name, version, wanted)
-    if verdict.accepted:
+    if known.stage != wanted:
+        services.registry.set_stage(name, version, wanted)
+    if promotes:
         for (other_name, other_version), other in registered.items():
             if other_name == name and other_version != version and other.stage == registry_names.PRODUCTION:
                 services.registry.set_stage(name, other_version, registry_names.RETIRED)
-    append_audit(
-        services.lake, services.clock.now(), f"run {run['run_id']}",
-        "model_promoted" if verdict.accepted else "model_refused", f"{name}:{version}",
-        {"reasons": list(verdict.reasons), "mape": verdict.measured.mape, "wape": verdict.measured.wape,
-         "baseline_mape": verdict.baseline.mape},
-    )
     services.telemetry.event(
         "model_evaluated",
         {"run_id": run["run_id"], "sales_week": run["sales_week"], "segment": verdict.segment, "model_version": version,
-         "accepted": verdict.accepted, "correlation_id": run["correlation_id"]},
+         "accepted": verdict.accepted, "correlation_id": run["correlation_id"],
+         "reasons": "; ".join(verdict.reasons)},
         {key: value for key, value in verdict.to_dict().items() if isinstance(value, float)},
     )
+    if wanted == registry_names.CANDIDATE:
+        return []
+    action = "model_promoted" if promotes else "model_refused"
+    return [AuditEntry(
+        f"run {run['run_id']}", action, f"{name}:{version}",
+        {"reasons": list(verdict.reasons), "mape": verdict.measured.mape, "wape": verdict.measured.wape,
+         "baseline_mape": verdict.baseline.mape},
+        key=f"{action}/{name}/{version}/{run['run_id']}",
+    )]
 
 
 def _tags(services: RunServices, run: Document, item: Document, verdict: Verdict) -> dict[str, str]:

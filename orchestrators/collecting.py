@@ -1,20 +1,30 @@
-"""After scoring: one table from all jobs, the completeness ledger, the scoring gate, the staged week."""
+"""After scoring: one table from all jobs, the completeness ledger, the scoring gate, the staged week.
+
+A run over some segments stages a whole week all the same: what it is not about is carried over from the version that
+readers see now. Where nothing is published yet it stages nothing.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import io
 import math
+from dataclasses import dataclass
+from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from domain import lake_paths
 from domain.assortment import ACTIVE
 from domain.completeness import Completeness
+from domain.errors import NotFound
 from domain.job_states import Phase
+from domain.runs import PLANS, Step, is_overridden
 from domain.sales_weeks import SalesWeek
 from domain.scoring_gate import scoring_gate
+from domain.staleness import age_days
 from orchestrators import job_plans
 from orchestrators.ledger import Document, RunLedger
+from orchestrators.publishing import current_version, version_bytes
 from orchestrators.services import RunServices
 
 if TYPE_CHECKING:
@@ -54,17 +64,94 @@ def collect_scores(services: RunServices, request: dict[str, Any]) -> dict[str, 
         "message": "{expected} expected = {scored} scored + {explained} explained, gap {gap}".format(**counts),
         "facts": {"completeness": completeness.to_dict(), "failovers": len(failovers)},
     }
+    result["facts"]["scoring_gate"] = gate
     if not gate["open"]:
-        result["failed"] = "the scoring gate is closed: " + "; ".join(gate["reasons"][:5])
-        return result
+        closed = "; ".join(gate["reasons"][:5])
+        if not (gate["overridable"] and is_overridden(run["request"], Step.SCORING_GATE)):
+            result["failed"] = f"the scoring gate is closed: {closed}"
+            return result
+        result |= {"overridden": closed, "message": f"{result['message']}; the gate was closed: {closed}"}
+    for key, entry in lineup.items():
+        _emit(services, run, key, entry, by_segment.get(key, 0.0))
+    week = SalesWeek.parse(run["sales_week"])
+    base = None
+    if run["request"]["segments"] and Step.PUBLISH in PLANS[run["kind"]]:
+        base = _published(services, week)
+        missing = sorted(set(curated["segments"]) - set(lineup))
+        if base is None and missing:
+            result["failed"] = (
+                f"nothing is published for {week} yet, and this run covers {len(lineup)} of {len(curated['segments'])} "
+                "segments: half a week is never published; run all segments first"
+            )
+            return result
+        if base is not None:
+            forecasts = _with_others(forecasts, pairs, base)
     data = _csv(forecasts)
-    staged = f"{lake_paths.staging_folder(SalesWeek.parse(run['sales_week']), run['run_id'])}forecasts.csv"
+    staged = f"{lake_paths.staging_folder(week, run['run_id'])}forecasts.csv"
     services.lake.write(lake_paths.STAGING, staged, data)
+    segment_runs = (base.segment_runs if base else {}) | dict.fromkeys(lineup, run["run_id"])
+    present = set(forecasts["segment"])
     result["facts"]["staged"] = {
         "path": staged, "rows": len(forecasts), "sha256": hashlib.sha256(data).hexdigest(),
-        "units": round(sum(by_segment.values()), 3),
+        "units": round(float(forecasts["units"].sum()), 3), "base": base.version if base else "",
+        "segment_runs": {key: value for key, value in sorted(segment_runs.items()) if key in present},
     }
+    if base is not None:
+        carried = len(forecasts) - completeness.scored
+        result["message"] += f"; {carried} forecasts of the other segments carried over from version {base.version}"
+        result["counts"] |= {"carried_over": carried}
     return result
+
+
+@dataclass(frozen=True)
+class _Base:
+    """The published week that a run over some segments builds on."""
+
+    version: str
+    table: pd.DataFrame
+    segment_runs: dict[str, str]
+
+
+def _published(services: RunServices, week: SalesWeek) -> _Base | None:
+    import pandas as pd
+
+    try:
+        version = current_version(services.lake, week)["publish_version"]
+    except NotFound:
+        return None
+    data, manifest = version_bytes(services.lake, week, version)
+    table = pd.read_csv(io.BytesIO(data), dtype=str, keep_default_na=False)
+    table["units"] = table["units"].astype(float)
+    table["order_units"] = table["order_units"].astype(int)
+    fallback = dict.fromkeys(table["segment"].unique(), manifest["run_id"])
+    return _Base(version, table, fallback | manifest.get("segment_runs", {}))
+
+
+def _with_others(forecasts: pd.DataFrame, pairs: pd.DataFrame, base: _Base) -> pd.DataFrame:
+    """Add the published forecasts of every segment and pair that this run is not about."""
+    import pandas as pd
+
+    ours = set(zip(pairs["store_id"], pairs["product_id"], strict=True))
+    keys = zip(base.table["store_id"], base.table["product_id"], strict=True)
+    is_other = pd.Series([key not in ours for key in keys], index=base.table.index, dtype=bool)
+    others = base.table[is_other & ~base.table["segment"].isin(set(pairs["segment"]))]
+    joined = pd.concat([forecasts, others[list(COLUMNS)]], ignore_index=True)
+    return joined.sort_values(["store_id", "product_id", "sales_week"])
+
+
+def _emit(services: RunServices, run: Document, key: str, entry: dict[str, Any], units: float) -> None:
+    region, store_format, velocity = key.split("-")
+    measures = {"units": units}
+    if entry["trained_on"]:
+        scored_on = SalesWeek.parse(run["sales_week"]).monday
+        measures["model_age_days"] = float(age_days(date.fromisoformat(entry["trained_on"]), scored_on))
+    services.telemetry.event(
+        "region_scored",
+        {"run_id": run["run_id"], "sales_week": run["sales_week"], "correlation_id": run["correlation_id"],
+         "segment": key, "region": region, "store_format": store_format, "velocity": velocity,
+         "model_version": entry["version"], "failover": entry["failover"], "failover_reason": entry["reason"]},
+        measures,
+    )
 
 
 def _forecasts(
@@ -89,7 +176,7 @@ def _forecasts(
     joined = active.merge(scored, on=["store_id", "product_id", "model"], how="inner", validate="1:m")
     joined["model_version"] = joined["segment"].map({key: entry["version"] for key, entry in lineup.items()})
     failovers = {key: entry["source"] for key, entry in lineup.items() if entry["failover"]}
-    joined["failover"] = joined["segment"].map(failovers).fillna("")
+    joined["failover"] = [failovers.get(key, "") for key in joined["segment"]]
     joined["units"] = joined["units"].astype(float)
     usable = joined["units"].map(math.isfinite) & (joined["units"] >= 0)
     bad = joined[~usable]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from domain.costs import FIRST_GUESS_MINUTES, cost_of_phases, estimate, node_minutes
 from domain.errors import BudgetExceeded
+from domain.runs import PLANS, Step
 from orchestrators import job_plans
 from orchestrators.ledger import Document, RunLedger
 from orchestrators.services import RunServices
@@ -20,6 +22,42 @@ def run_cost(services: RunServices, run_id: str) -> dict[str, Any]:
         phase: (ledger.jobs(run_id, phase) or {"items": {}})["items"].values() for phase in job_plans.STEP_OF_PHASE
     }
     return cost_of_phases(run_id, phases, services.settings.node_price_per_hour)
+
+
+def estimate_run(services: RunServices, run: Document, decisions: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return what all phases of a run are expected to cost, if every job has to run.
+
+    Raises BudgetExceeded before the first job is submitted if that is above RUN_BUDGET (0 = no limit).
+    """
+    to_train = [str(decision["segment"]) for decision in decisions if decision["action"] == "train"]
+    regions = {str(decision["segment"]).split("-")[0] for decision in decisions}
+    steps = PLANS[run["kind"]]
+    jobs = {
+        job_plans.PRETRAIN: int(any(not key.endswith("-baseline") for key in to_train)),
+        job_plans.TRAIN: len(to_train),
+        job_plans.SCORE: len(regions) if Step.SCORE in steps else 0,
+    }
+    ledger, phases, total = RunLedger(services.lake), {}, 0.0
+    for phase, count in jobs.items():
+        minutes, basis = _minutes_a_job(ledger, phase)
+        cost = estimate(count, minutes, services.settings.node_price_per_hour)
+        phases[phase] = {"jobs": count, "minutes_a_job": round(minutes, 4), "basis": basis, "cost": round(cost, 6)}
+        total += cost
+    budget = services.settings.run_budget
+    if budget and total > budget and not run["replay_of"]:  # a replay adopts: its phases are judged one by one
+        raise BudgetExceeded(
+            f"{run['run_id']} would cost about {total:.2f}, the budget is {budget:.2f}; nothing was submitted",
+            remedy="raise RUN_BUDGET, or run fewer segments",
+        )
+    return {"cost": round(total, 6), "phases": phases, "budget": budget}
+
+
+def expected_cost(services: RunServices, jobs: list[dict[str, str]]) -> dict[str, Any]:
+    """Return what the jobs of a replay's plan that have to run are expected to cost."""
+    ledger, price = RunLedger(services.lake), services.settings.node_price_per_hour
+    counts = Counter(job["phase"] for job in jobs if job["action"] == "run")
+    cost = sum(estimate(count, _minutes_a_job(ledger, phase)[0], price) for phase, count in counts.items())
+    return {"jobs": sum(counts.values()), "cost": round(cost, 6)}
 
 
 def guard_budget(services: RunServices, run_id: str, phase: str, items: dict[str, Document]) -> dict[str, Any]:

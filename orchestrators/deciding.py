@@ -9,8 +9,10 @@ from typing import Any
 from domain import lake_paths
 from domain.errors import BadRequest
 from domain.ports import ModelVersion
+from domain.runs import ISOLATED_KINDS
 from domain.sales_weeks import SalesWeek
-from domain.training_decision import Champion, TrainingDecision, decide_training
+from domain.training_decision import Champion, decide_training
+from orchestrators.costing import estimate_run
 from orchestrators.ledger import RunLedger
 from orchestrators.registry_names import model_name, production_of
 from orchestrators.services import RunServices
@@ -25,6 +27,9 @@ def decide_run(services: RunServices, request: dict[str, Any]) -> dict[str, Any]
     wanted = wanted_keys(services, curated, run["request"]["segments"])
     production = {version.name: version for version in production_of(services.registry.models())}
     asked = run["request"]["reason"] or "forced" if run["forced_by"] else ""
+    if run["kind"] in ISOLATED_KINDS:
+        # The model in production may know weeks that this run must not know, or come from other code.
+        production, asked = {}, asked or f"a {run['kind']} run trains its own models"
     decisions = [
         decide_training(
             key, _champion(production.get(model_name(key))),
@@ -34,11 +39,12 @@ def decide_run(services: RunServices, request: dict[str, Any]) -> dict[str, Any]
         )
         for key in wanted
     ]
-    ledger.note(request["run_id"], "decisions", [decision.to_dict() for decision in decisions])
-    counts = Counter(decision.action for decision in decisions)
+    noted = ledger.note_once(run["run_id"], "decisions", [decision.to_dict() for decision in decisions])
+    counts = Counter(decision["action"] for decision in noted)
     return {
         "counts": {"train": counts["train"], "keep": counts["keep"]},
-        "message": _summary(decisions),
+        "message": _summary(noted),
+        "facts": {"estimate": estimate_run(services, run, noted)},
     }
 
 
@@ -59,8 +65,8 @@ def wanted_keys(services: RunServices, curated: dict[str, Any], asked: list[str]
 
 
 def _champion(version: ModelVersion | None) -> Champion | None:
-    if version is None:
-        return None
+    if version is None or "trained_on" not in version.tags:
+        return None  # registered by somebody else: nothing is known of its data
     return Champion(
         version=version.version, data_version=version.tags.get("data_version", ""),
         code_version=version.tags.get("code_version", ""),
@@ -68,6 +74,6 @@ def _champion(version: ModelVersion | None) -> Champion | None:
     )
 
 
-def _summary(decisions: list[TrainingDecision]) -> str:
-    reasons = Counter(reason.split(":")[0] for d in decisions if d.action == "train" for reason in d.reasons)
+def _summary(decisions: list[dict[str, Any]]) -> str:
+    reasons = Counter(reason.split(":")[0] for d in decisions if d["action"] == "train" for reason in d["reasons"])
     return ", ".join(f"{reason} ({count})" for reason, count in reasons.most_common()) or "nothing to train"

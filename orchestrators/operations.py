@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from asyncio import to_thread
 
 import azure.durable_functions as df
 import azure.functions as func
 
 from domain import activity_names as names
-from domain.errors import BadRequest, ShelfcastError
+from domain.errors import BadRequest, ShelfcastError, Unavailable
 from domain.runs import RunId, RunRequest, RunStatus
 from http_api import OPERATOR, READER, ROUTE_AUTH, answer, caller, json_body, number, problem, respond
 
@@ -17,10 +18,6 @@ blueprint = df.Blueprint()
 WAIT_SECONDS = 5
 _OUTCOME = ("run_id", "kind", "sales_week", "status", "message", "started_at", "ended_at", "publish", "completeness",
             "correlation_id")
-_DEAD = {
-    df.OrchestrationRuntimeStatus.Failed, df.OrchestrationRuntimeStatus.Terminated,
-    df.OrchestrationRuntimeStatus.Canceled,
-}
 _LIVE = {
     df.OrchestrationRuntimeStatus.Running, df.OrchestrationRuntimeStatus.Pending,
     df.OrchestrationRuntimeStatus.Suspended, df.OrchestrationRuntimeStatus.ContinuedAsNew,
@@ -38,12 +35,41 @@ def _open(request: RunRequest) -> tuple[str, bool, RunStatus]:
 
 
 async def _ensure_orchestrated(client: df.DurableOrchestrationClient, run_id: str, status: RunStatus) -> None:
-    """Start the run's orchestration unless the run has ended or it is alive: cures a start whose answer was lost."""
-    if status.ended:
+    """Start the run's orchestration unless the run has ended or it is alive: cures a start whose answer was lost.
+
+    One instance a run id: of two calls at the same time the hub refuses one, which finds the other's instance alive.
+    """
+    if status.ended or await _is_live(client, run_id):
         return
-    state = await client.get_status(run_id)
-    if state is None or state.runtime_status not in _LIVE:
+    try:
         await client.start_new(names.RUN_WEEK, run_id, {"run_id": run_id})
+    except Exception as error:  # the SDK has one bare Exception for every refusal
+        if not await _is_live(client, run_id):
+            raise Unavailable(f"the orchestration of {run_id} could not be started: {error}", run_id=run_id) from error
+
+
+async def _is_live(client: df.DurableOrchestrationClient, instance_id: str) -> bool:
+    return (await client.get_status(instance_id)).runtime_status in _LIVE
+
+
+async def settle(client: df.DurableOrchestrationClient, run_id: str) -> str:
+    """Care for a run that the ledger shows as running; return what was done: closed, started or nothing.
+
+    A dead orchestration can close its run no more (it was terminated, or failed beyond its own reach), so that is done
+    here. One that never began (whoever asked for the run died in between) is started.
+    """
+    from bootstrap import services
+    from orchestrators import runs
+
+    state = await client.get_status(run_id)
+    if state.runtime_status is None:  # the SDK's way to say that there is none
+        await _ensure_orchestrated(client, run_id, RunStatus.RUNNING)
+        return "started"
+    if state.runtime_status in _LIVE:
+        return "nothing"
+    error = f"the orchestration ended as {state.runtime_status.value}: {state.output}"
+    await to_thread(runs.close_run, services(), {"run_id": run_id, "error": error})
+    return "closed"
 
 
 def _started(request: func.HttpRequest, run_id: str, is_new: bool) -> func.HttpResponse:
@@ -74,12 +100,16 @@ async def start_run_webhook(req: func.HttpRequest, client: df.DurableOrchestrati
     from orchestrators.webhook import check_callback
 
     try:
+        actor = caller(req, OPERATOR)
         body = json_body(req)
         callback = check_callback(str(body.pop("callBackUri", "")))
-        body["requested_by"] = caller(req, OPERATOR)
+        body["requested_by"] = actor
         run_id, is_new, status = await to_thread(_open, RunRequest.from_dict(body))
         await _ensure_orchestrated(client, run_id, status)
-        await client.start_new(names.AWAIT_RUN, None, {"run_id": run_id, "callback": callback})
+        # Named by what it waits for: a call that is repeated because its answer was lost makes no second one.
+        waiter = f"{run_id}-callback-{hashlib.sha256(callback.encode()).hexdigest()[:12]}"
+        if not await _is_live(client, waiter):
+            await client.start_new(names.AWAIT_RUN, waiter, {"run_id": run_id, "callback": callback})
     except ShelfcastError as error:
         return problem(error, req.url)
     return _started(req, run_id, is_new)
@@ -153,7 +183,6 @@ def show_run(req: func.HttpRequest) -> func.HttpResponse:
 async def wait_for_run(req: func.HttpRequest, client: df.DurableOrchestrationClient) -> func.HttpResponse:
     """202 with Location and Retry-After until the run has ended, then 200 with its outcome (for a WebActivity)."""
     from bootstrap import services
-    from orchestrators import runs
     from orchestrators.ledger import RunLedger
 
     try:
@@ -162,12 +191,8 @@ async def wait_for_run(req: func.HttpRequest, client: df.DurableOrchestrationCli
         ledger = RunLedger(services().lake)
         document = await to_thread(ledger.run, run_id)
         if not RunStatus(document["status"]).ended:
-            state = await client.get_status(run_id)
-            if state is not None and state.runtime_status in _DEAD:
-                # Nobody would ever close this run: its orchestration was terminated or failed beyond its own reach.
-                error = f"the orchestration ended as {state.runtime_status.value}: {state.output}"
-                await to_thread(runs.close_run, services(), {"run_id": run_id, "error": error})
-                document = await to_thread(ledger.run, run_id)
+            await settle(client, run_id)
+            document = await to_thread(ledger.run, run_id)
     except ShelfcastError as error:
         return problem(error, req.url)
     outcome = {key: document.get(key) for key in _OUTCOME}

@@ -166,7 +166,9 @@ def explain(services: RunServices, sales_week: str, store_id: str, product_id: s
             store_id=store_id, product_id=product_id, remedy="see GET /api/forecasts/{sales_week}",
         )
     (forecast,) = found["rows"]
-    run = RunLedger(services.lake).run(found["run_id"])
+    # A run over some segments carries the others over: each row leads to the run that made it.
+    made_by = found["manifest"].get("segment_runs", {}).get(forecast["segment"], found["run_id"])
+    run = RunLedger(services.lake).run(made_by)
     container, folder = lake_paths.parse_datastore_uri(run["folder"])
     curated, _ = services.lake.read_json(container, folder + "manifest.json")
     versions = services.registry.versions(registry_names.model_name(forecast["model"]))

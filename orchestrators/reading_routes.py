@@ -103,10 +103,12 @@ def roll_back_forecasts(req: func.HttpRequest) -> func.HttpResponse:
         from orchestrators.publishing import roll_back_week
 
         actor = caller(req, OPERATOR)
-        reason = str(json_body(req).get("reason") or "")
+        wish = json_body(req)
+        reason = str(wish.get("reason") or "")
         if not reason:
             raise BadRequest("a rollback needs a reason for the audit trail", field="reason", remedy="say why")
-        return answer(roll_back_week(services(), req.route_params["sales_week"], actor, reason))
+        from_version = str(wish.get("from_version") or "")
+        return answer(roll_back_week(services(), req.route_params["sales_week"], actor, reason, from_version))
 
     return respond(req, body)
 

@@ -39,7 +39,8 @@ def write_results(services: RunServices, request: dict[str, Any]) -> dict[str, A
 
 def _metrics(services: RunServices, run: Document, verdicts: list[Document]) -> list[Document]:
     """Return what the gate said of this run's candidates, and what stands in production while the run scores."""
-    scored_at = services.clock.now().isoformat()
+    # When this run scored, not now: tables that are written again from the ledger must be the same tables.
+    scored_at = next((step["ended_at"] for step in run["steps"] if step["name"] == "score"), "") or run["started_at"]
     standing = model_rows(services)["models"]
     week = {"sales_week": run["sales_week"]}
     return [
