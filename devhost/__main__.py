@@ -7,10 +7,14 @@ import json
 import logging
 import os
 import sys
+import threading
+import time
 from pathlib import Path
+from typing import NoReturn
 
 from devhost.errors import HostError
 
+_GRACE_SECONDS = 2.0
 _EPILOG = """
 Runs any azure-functions v2 Python app (a folder with function_app.py and host.json), unchanged, on this machine:
 HTTP, timer, queue, blob (Event Grid and polling), Event Grid and all durable triggers. Settings come from the Values
@@ -68,10 +72,23 @@ def main(arguments: list[str] | None = None) -> int:
             os.chdir(app_dir)  # functions find their files where they are on Azure
         run(HostOptions(app_dir, data_dir, given.port, given.azurite, ports, not given.no_azurite, given.auth,
                         given.reload, started_in))  # fmt: skip
-    except HostError as problem:
+    except (HostError, OSError) as problem:
         print(f"devhost: {problem}", file=sys.stderr)
         return 2
     return 0
+
+
+def _leave(code: int) -> NoReturn:
+    """End the process; activities that still run are given up after a moment (the next host runs them again)."""
+    deadline = time.monotonic() + _GRACE_SECONDS
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread() and not thread.daemon:
+            thread.join(max(0.0, deadline - time.monotonic()))
+            if thread.is_alive():
+                logging.shutdown()
+                sys.stdout.flush()
+                os._exit(code)
+    sys.exit(code)
 
 
 def _list(app_dir: Path, *, as_json: bool) -> int:
@@ -98,4 +115,4 @@ def _list(app_dir: Path, *, as_json: bool) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    _leave(main())

@@ -42,7 +42,7 @@ from devhost.storage_rest import Storage
 from devhost.triggers.blobs import Blobs
 from devhost.triggers.queues import Queues
 from devhost.triggers.timers import Timers
-from devhost.web import WebFront
+from devhost.web import MAX_BODY, WebFront
 
 log = EventLog("devhost")
 _RPC_PORTS = (30000, 31000)  # where the real host's loopback listener is
@@ -327,7 +327,11 @@ _Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
 async def _site(handler: _Handler, listener: socket.socket) -> web.ServerRunner:
-    server = web.Server(handler, access_log=None)
+    def request(message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:
+        loop = asyncio.get_running_loop()
+        return web.BaseRequest(message, payload, protocol, writer, task, loop, client_max_size=MAX_BODY)
+
+    server = web.Server(handler, request_factory=request, access_log=None)
     runner = web.ServerRunner(server, shutdown_timeout=2.0)
     await runner.setup()
     await web.SockSite(runner, listener, backlog=1024).start()

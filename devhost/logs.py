@@ -6,9 +6,12 @@ import logging
 import sys
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 invocation: ContextVar[dict[str, str] | None] = ContextVar("invocation", default=None)
+_HOST_FRAMES = (str(Path(__file__).parent), "concurrent/futures", "/asyncio/")
 _NOISY = ("azure", "aiohttp.access", "asyncio", "urllib3", "opentelemetry")
 
 
@@ -36,8 +39,17 @@ class EventLog:
         self._logger.warning(event, extra={"fields": fields})
 
     def error(self, event: str, problem: BaseException | None = None, **fields: Any) -> None:
-        """Log what went wrong, with the traceback of `problem`."""
-        self._logger.error(event, extra={"fields": fields}, exc_info=problem)
+        """Log what went wrong, with the traceback of `problem` from where user code begins."""
+        info = None if problem is None else (type(problem), problem, _of_user(problem.__traceback__))
+        self._logger.error(event, extra={"fields": fields}, exc_info=info)
+
+
+def _of_user(trace: TracebackType | None) -> TracebackType | None:
+    """The part of a traceback below the host's own frames; all of it if there is no other."""
+    found = trace
+    while found is not None and any(part in found.tb_frame.f_code.co_filename for part in _HOST_FRAMES):
+        found = found.tb_next
+    return found or trace
 
 
 class LineFormatter(logging.Formatter):

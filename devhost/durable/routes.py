@@ -278,7 +278,8 @@ def _conditions(request: web.BaseRequest, *, terminal_only: bool = False) -> tup
         if request.query.get(key):
             where += f" AND created {sign} ?"
             values.append(_time(request.query[key]))
-    wanted = [name.strip().lower() for name in request.query.get("runtimeStatus", "").split(",") if name.strip()]
+    given = ",".join(request.query.getall("runtimeStatus", []))
+    wanted = [name.strip().lower() for name in given.split(",") if name.strip()]
     allowed = _TERMINAL if terminal_only else list(ep.STATUS_NUMBERS)
     names = [name for name in allowed if not wanted or name.lower() in wanted]
     if wanted or terminal_only:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from devhost.errors import StorageFull
+from devhost.errors import HostError, StorageFull
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS instances (
@@ -42,18 +42,23 @@ _LOG_PAGES = 4000  # 16 MB of log before it is written back
 
 
 class Store:
-    """Statements on the hub's file; every call happens on the host's event loop."""
+    """Statements on the hub's file; every call happens on the host's event loop. HostError if it cannot be opened."""
 
     def __init__(self, path: Path, on_failure: Callable[[StorageFull], None] | None = None) -> None:
         self._path = path
         self._on_failure = on_failure
-        self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-        self._connection.execute("PRAGMA locking_mode=EXCLUSIVE")  # one host a hub; spares locks at every commit
-        self._connection.execute("PRAGMA journal_mode=WAL")
-        self._connection.execute(f"PRAGMA wal_autocheckpoint={_LOG_PAGES}")
-        self._connection.execute("PRAGMA synchronous=NORMAL")
-        self._connection.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
-        self._connection.executescript(_SCHEMA)
+        try:
+            self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+            # One host a hub: no locks at every commit.
+            self._connection.execute("PRAGMA locking_mode=EXCLUSIVE")
+            self._connection.execute("PRAGMA journal_mode=WAL")
+            self._connection.execute(f"PRAGMA wal_autocheckpoint={_LOG_PAGES}")
+            self._connection.execute("PRAGMA synchronous=NORMAL")
+            self._connection.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
+            self._connection.executescript(_SCHEMA)
+        except sqlite3.DatabaseError as problem:
+            raise HostError(f"The task hub {path} cannot be opened ({problem}): close what else has it open, or move"
+                            " it away to begin with an empty one.") from problem  # fmt: skip
         self._open = False
         self._after: list[Callable[[], None]] = []
 

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,24 @@ def test_second_host_on_the_same_hub_is_refused(host: HostFactory) -> None:
     with pytest.raises(HostError, match=f"Another host \\(pid {sample.pid}\\) runs on"):
         HostProcess(APPS / "chaining", sample.data).start()
     assert sample.call("GET", "/admin/host/status")[0] == 200
+
+
+def test_hub_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "hub.sqlite").write_text("this is no database, " * 100)
+    ended = devhost("--app", str(APPS / "chaining"), "--data", str(tmp_path), "--port", "0")
+    assert ended.returncode == 2 and "cannot be opened (file is not a database)" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_host_ends_soon_though_an_activity_runs(host: HostFactory) -> None:
+    sample = host("operations")
+    instance = sample.begin("sleeps")
+    eventually(lambda: sample.status(instance)["runtimeStatus"] == "Running")
+    began = time.monotonic()
+    assert sample.stop() == 0
+    assert time.monotonic() - began < 5
+    sample.start()
+    assert sample.finish(instance) == "slept"
 
 
 def test_list_prints_functions_triggers_and_routes() -> None:

@@ -6,7 +6,9 @@ import asyncio
 import json
 import os
 import signal
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import aiohttp
@@ -110,9 +112,7 @@ def test_event_grid_webhooks(sample: SampleHost) -> None:
 def test_timer_fires_and_missed_one_is_past_due(sample: SampleHost) -> None:
     eventually(lambda: len(records(sample, "tick")) >= 2)
     sample.stop()
-    import sqlite3
-
-    with sqlite3.connect(sample.data / "hub.sqlite") as hub:
+    with closing(sqlite3.connect(sample.data / "hub.sqlite")) as hub, hub:
         hub.execute("UPDATE schedules SET next='2020-01-06T04:00:00.000000Z' WHERE function='nightly'")
     sample.start()
     assert eventually(lambda: records(sample, "nightly")) == [{"fn": "nightly", "past_due": True}]
