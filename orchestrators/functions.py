@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+from asyncio import to_thread
 from collections.abc import Callable
 from typing import Any
 
 import azure.durable_functions as df
+import azure.functions as func
 
 from domain import activity_names as names
 from domain.errors import ShelfcastError
@@ -155,3 +157,22 @@ def call_back(request: dict) -> dict:  # type: ignore[type-arg]
     from orchestrators.webhook import call_back as body
 
     return _call(body, request)
+
+
+@blueprint.timer_trigger(arg_name="timer", schedule="0 50 * * * *", run_on_startup=False)
+@blueprint.durable_client_input(client_name="client")
+async def watchdog(timer: func.TimerRequest, client: df.DurableOrchestrationClient) -> None:  # noqa: ARG001 (binding)
+    """Hourly: say what is late, stale, bad or stuck, and care for runs whose orchestration is gone."""
+    from bootstrap import services
+    from orchestrators.operations import settle
+    from orchestrators.watchdog import look_around
+
+    told = await to_thread(look_around, services())
+    for run_id in told["running"]:
+        try:
+            done = await settle(client, run_id)
+        except ShelfcastError as error:
+            logging.getLogger(__name__).warning("%s: %s", run_id, error.message)
+        else:
+            if done != "nothing":
+                logging.getLogger(__name__).warning("the orchestration of %s was gone: %s", run_id, done)

@@ -41,7 +41,8 @@ class JobPlan:
             "unit": self.unit, "identity": self.identity, "spec": self.spec.to_dict(), "name": self.spec.name,
             "output": self.output, "phase": "planned", "status": "", "submitted_at": "", "started_at": "",
             "ended_at": "", "error": "", "adopted_from": "", "preempted": 0, "lost": 0, "running_since": "",
-            "queued_since": "", "blocked_since": "", "cancel_requested_at": "", "cancel_sent_at": "", "instead_of": None,
+            "queued_since": "", "blocked_since": "", "cancel_requested_at": "", "cancel_sent_at": "",
+            "instead_of": None,
         }
 
 

@@ -90,7 +90,8 @@ def adopt(ledger: RunLedger, run_id: RunId, phase: str, items: dict[str, Documen
                 continue
             ended_badly = Phase(old["phase"]) in (Phase.FAILED, Phase.CANCELLED) or old["cancel_requested_at"]
             if old["submitted_at"] and not ended_badly:
-                items[unit] = item | old | {"adopted_from": old["adopted_from"] or old["spec"]["run_id"], "instead_of": item}
+                origin = {"adopted_from": old["adopted_from"] or old["spec"]["run_id"], "instead_of": item}
+                items[unit] = item | old | origin
 
 
 def submit_units(services: RunServices, request: dict[str, Any]) -> dict[str, Any]:
