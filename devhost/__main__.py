@@ -28,6 +28,7 @@ directory.
   python -m devhost --app . --port 7071             run the app in this folder
   python -m devhost --app . --reload --verbose      start anew when code changes, log every replay
   python -m devhost list --app . [--json]           functions, triggers, routes
+  python -m devhost adf --help                      run and check Data Factory pipelines on this machine
 
 Ready when GET /admin/host/status answers. Durable management: /runtime/webhooks/durabletask. Ctrl-C ends the host and
 everything it started.
@@ -56,7 +57,12 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit code (2: an error that the user can mend, said in one line)."""
-    given = _parser().parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else arguments
+    if words[:1] == ["adf"]:
+        from devhost.adf.cli import main as data_factory
+
+        return data_factory(words[1:])
+    given = _parser().parse_args(words)
     app_dir = given.app.resolve()
     try:
         if given.command == "list":
