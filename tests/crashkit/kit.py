@@ -17,11 +17,14 @@ from __future__ import annotations
 
 import json
 import random
+import sqlite3
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from azure.functions._durable_functions import OrchestrationContext
@@ -51,14 +54,32 @@ class Recording:
     status: str
     output: Any = None
     continued_with: str | None = None  # input of the next execution after continue-as-new
+    parent: str | None = None
 
     def to_json(self) -> str:
         """Write the recording as a document that `from_json` reads."""
         episodes = [[item.fields() for item in episode] for episode in self.episodes]
         return json.dumps({
             "name": self.name, "instance_id": self.instance_id, "input": self.input, "status": self.status,
-            "output": self.output, "continued_with": self.continued_with, "episodes": episodes,
+            "output": self.output, "continued_with": self.continued_with, "parent": self.parent, "episodes": episodes,
         }, indent=1)  # fmt: skip
+
+    @classmethod
+    def from_hub(cls, hub: Path, instance_id: str) -> Recording:
+        """Read an instance of a host that has stopped, from its hub.sqlite."""
+        with closing(sqlite3.connect(hub)) as store:
+            row = store.execute(
+                "SELECT name, input, status, output, parent FROM instances WHERE id=?", (instance_id,)
+            ).fetchone()
+            texts = store.execute("SELECT event FROM history WHERE instance=? ORDER BY seq", (instance_id,)).fetchall()
+        episodes: list[list[Event]] = []
+        for (text,) in texts:
+            item = from_text(text.replace('"IsPlayed":true', '"IsPlayed":false', 1))
+            if item.kind is Kind.ORCHESTRATOR_STARTED:
+                episodes.append([])
+            episodes[-1].append(item)
+        name, given, status, output, parent = row
+        return cls(name, instance_id, given, episodes, status, output, parent=parent)
 
     @classmethod
     def from_json(cls, text: str) -> Recording:
@@ -164,11 +185,17 @@ def _given(text: str | None, kind: Kind) -> Any:
 
 
 def replay(
-    index: FunctionIndex, name: str, instance_id: str, text: str | None, past: list[Event], new: list[Event]
+    index: FunctionIndex,
+    name: str,
+    instance_id: str,
+    text: str | None,
+    past: list[Event],
+    new: list[Event],
+    parent: str | None = None,
 ) -> ep.Reply:
     """Call the orchestrator once, as the host does."""
     function = index.durable_function("orchestrator", name)
-    body = ep.request_body(instance_id, None, text, past, new)
+    body = ep.request_body(instance_id, parent, text, past, new)
     try:
         return ep.Reply.of_result(function.call(**{function.trigger.name: OrchestrationContext(body)}))
     except Exception as problem:
@@ -279,4 +306,4 @@ def _disturbed(
     index: FunctionIndex, recording: Recording, past: list[Event], new: list[Event], attempt: int
 ) -> ep.Reply:
     with _World(attempt):
-        return replay(index, recording.name, recording.instance_id, recording.input, past, new)
+        return replay(index, recording.name, recording.instance_id, recording.input, past, new, recording.parent)
