@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
 import sys
 import threading
 import time
@@ -87,7 +88,7 @@ class _Demo:
     def run(self) -> int:
         settings = {
             "SCENARIO_FILE": self.sample.scenario_file, "DATA_DIR": str(self.data / "local"),
-            "CODE_VERSION": code_version(), "TRAIN_EFFORT": self.sample.effort,
+            "CODE_VERSION": code_version(), "TRAIN_EFFORT": os.environ.get("TRAIN_EFFORT") or self.sample.effort,
         }
         with DemoHost(ROOT, self.data, self.port, settings) as host:
             with self._timed("start the host"):
