@@ -39,7 +39,7 @@ screenshots: setup ## Take the README's pictures of a running `make run` (needs 
 sample: setup ## Make the local testing data set anew
 	@$(PY) -m samples.local_testing --out samples/local_testing/data
 
-ci: check compliance coverage validate fuzz package ## What the pipelines do before they deploy, in their order
+ci: check compliance coverage validate fuzz drill package ## What the pipelines do before they deploy, in their order
 
 compliance: setup ## No secret, no personal data in fixtures, allowed licences only, rules of infra/
 	@$(PY) -m scripts.compliance
