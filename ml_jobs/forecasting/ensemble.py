@@ -95,30 +95,41 @@ def train(segment: SegmentRows, pooled: PooledNet, origins: Origins) -> tuple[En
     early = _Candidates(segment, pooled, "choose", segment.week < origins.choose)
     window = (segment.week >= origins.choose) & (segment.week < origins.judge) & segment.scored
     chosen = _choose(segment, [(early, np.flatnonzero(window))])
-    middle = _Candidates(segment, pooled, "judge", segment.week < origins.judge)
+    middle = _Candidates(segment, pooled, "judge", segment.week < origins.judge, warm=early)
     last = np.flatnonzero((segment.week >= origins.judge) & segment.scored)
     judged = Judged(last, _ensemble(middle, chosen).forecast(
         pooled.scaling, segment.values[last], segment.codes[last], segment.level[last]
     ))
     renewed = _choose(segment, [(early, np.flatnonzero(window)), (middle, last)])
-    final = _Candidates(segment, pooled, "final", np.ones(len(segment.week), dtype=bool))
-    return _ensemble(final, renewed), judged, renewed
+    everything = np.ones(len(segment.week), dtype=bool)
+    final = _Candidates(segment, pooled, "final", everything, warm=middle, only=renewed)
+    return _ensemble(final, Choices(0, 0, renewed.net_weight)), judged, renewed
 
 
 class _Candidates:
-    """Every candidate member fitted on the weeks before one origin."""
+    """Every candidate member fitted on the weeks before one origin; with `only`, the chosen ones alone."""
 
-    def __init__(self, segment: SegmentRows, pooled: PooledNet, stage: str, usable: Mask) -> None:
+    def __init__(
+        self, segment: SegmentRows, pooled: PooledNet, stage: str, usable: Mask, *,
+        warm: _Candidates | None = None, only: Choices | None = None,
+    ) -> None:
         rows = np.flatnonzero(usable)
         if not len(rows):
             rows = np.arange(len(segment.week))
         self.scaling = Scaling.of(segment.values[rows])
         self.pooled = pooled
         target = (np.log1p(segment.units) - segment.level)[rows]
-        self.lassos = fit_path(self.scaling.apply(segment.values[rows]), target)
+        self.lassos: list[Lasso] = fit_path(
+            self.scaling.apply(segment.values[rows]), target, warm=warm.lassos if warm else (),
+            only=only.lasso if only else None,
+        )
         net = pooled.stages[stage]
+        strengths = HEAD_STRENGTHS if only is None else (HEAD_STRENGTHS[only.head],)
+        if all(np.isinf(strength) for strength in strengths):
+            self.nets = [net]
+            return
         hidden = net.hidden(pooled.scaling.apply(segment.values[rows]), segment.codes[rows])
-        self.nets = [_tuned(net, hidden, target, strength) for strength in HEAD_STRENGTHS]
+        self.nets = [_tuned(net, hidden, target, strength) for strength in strengths]
 
     def logs(self, segment: SegmentRows, rows: IntArray) -> tuple[list[FloatArray], list[FloatArray]]:
         """Return the log forecasts of the given rows by every candidate of both kinds."""

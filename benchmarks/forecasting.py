@@ -1,0 +1,150 @@
+"""Forecast accuracy on Complete Journey, rolling origins one week ahead: `python -m benchmarks.forecasting`.
+
+Ours goes through the command lines (pretrain inside train, then score) once for every origin, exactly as in production.
+Peers: history average, moving average of 8 weeks, statsforecast's AutoETS, and one global LightGBM over all series
+(mlforecast; absolute error, and squared error of logs), each fitted anew at every origin. All are judged on the same
+series and weeks. CPU seconds are of all origins, one thread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.complete_journey_panels import GRAINS, write_panels
+from domain.metrics import Tally, metrics
+from domain.sales_weeks import SalesWeek
+from ml_jobs.forecasting.evaluation import tally_arrays
+from ml_jobs.forecasting.history_average import history_means
+from ml_jobs.forecasting.panel import Panel, read_panel
+from ml_jobs.forecasting.scheme import Segments
+
+ROOT = Path(__file__).resolve().parent.parent
+PEERS = ROOT / ".tools/peers/bin/python"
+LAST = SalesWeek(2017, 52)
+Found = dict[tuple[str, int], float]  # (store|product, week index) -> units
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--origins", type=int, default=8, help="last weeks of 2017 to forecast")
+    parser.add_argument("--grain", choices=GRAINS, action="append")
+    parser.add_argument("--effort", default="standard")
+    parser.add_argument("--peers", type=Path, default=PEERS, help="Python with benchmarks/requirements.txt")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        panels = write_panels(Path(temporary) / "panels")
+        for grain in options.grain or GRAINS:
+            run(grain, panels[grain], Path(temporary) / grain, options)
+
+
+def run(grain: str, data: Path, work: Path, options: argparse.Namespace) -> None:
+    work.mkdir()
+    panel = read_panel(data, LAST)
+    names = [f"{panel.stores[store]}|{panel.products[product]}"
+             for store, product in zip(panel.store_of, panel.product_of, strict=True)]
+    targets = [panel.weeks - back for back in range(options.origins, 0, -1)]
+    found: dict[str, Found] = {"history average": {}, "moving average 8": {}}
+    everything = np.arange(panel.series)
+    for target in targets:
+        for i, value in enumerate(history_means(panel, everything, target)):
+            found["history average"][names[i], target] = float(value)
+        recent = np.maximum(panel.start, target - 8)
+        for i in everything:
+            own = panel.units[i, recent[i] : target]
+            found["moving average 8"][names[i], target] = float(own.mean()) if len(own) else 0.0
+    seconds: dict[str, float] = {}
+    members, seconds["ensemble"] = ours(panel, data, work, targets, options.effort)
+    found |= members
+    if options.peers.is_file():
+        peers, peer_seconds = peers_of(panel, names, work, targets, options.peers)
+        found |= peers
+        seconds |= peer_seconds
+    report(grain, panel, names, targets, found, seconds)
+
+
+def ours(panel: Panel, data: Path, work: Path, targets: list[int], effort: str) -> tuple[dict[str, Found], float]:
+    """Train and score every origin by the command lines."""
+    found: dict[str, Found] = defaultdict(dict)
+    began = resource.getrusage(resource.RUSAGE_CHILDREN)
+    for target in targets:
+        models, out = work / f"models-{target}", work / f"forecasts-{target}.csv"
+        _run("ml_jobs.train", "--data", data, "--out", models, "--cutoff", panel.week_at(target - 1),
+             "--effort", effort)
+        _run("ml_jobs.score", "--data", data, "--models", models, "--week", panel.week_at(target), "--out", out,
+             "--pairs", "all")
+        with out.open(encoding="utf-8") as handle:
+            for row in csv.DictReader(handle):
+                key = (f"{row['store_id']}|{row['product_id']}", target)
+                for name, column in (("ensemble", "units"), ("  lasso", "lasso_units"),
+                                     ("  embedding net", "embedding_net_units")):
+                    found[name][key] = float(row[column] or row["units"])
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return dict(found), ended.ru_utime + ended.ru_stime - began.ru_utime - began.ru_stime
+
+
+def _run(module: str, *arguments: object) -> None:
+    subprocess.run([sys.executable, "-m", module, *map(str, arguments)], check=True, cwd=ROOT, capture_output=True)
+
+
+def peers_of(
+    panel: Panel, names: list[str], work: Path, targets: list[int], python: Path
+) -> tuple[dict[str, Found], dict[str, float]]:
+    region, store_format = panel.label("region"), panel.label("store_format")
+    with (work / "panel.csv").open("w", newline="", encoding="utf-8") as handle:
+        writer = csv.writer(handle)
+        writer.writerow(["unique_id", "ds", "y", "display", "mailer", "store", "product", "region", "store_format"])
+        for i, name in enumerate(names):
+            store, product = name.split("|")
+            for week in range(panel.start[i], panel.weeks):
+                display, mailer = panel.known.flags[i, week]
+                writer.writerow([name, week, panel.units[i, week], display, mailer, store, product, region[i],
+                                 store_format[i]])
+    subprocess.run([str(python), str(ROOT / "benchmarks/forecasting_peers.py"), str(work), "--origins",
+                    ",".join(map(str, targets))], check=True, stdout=subprocess.DEVNULL,
+                   env=os.environ | {"OMP_NUM_THREADS": "1", "NIXTLA_ID_AS_COL": "1"})
+    found: dict[str, Found] = defaultdict(dict)
+    with (work / "forecasts.csv").open(encoding="utf-8") as handle:
+        for row in csv.DictReader(handle):
+            found[row["engine"]][row["unique_id"], int(row["ds"])] = max(float(row["units"]), 0.0)
+    return dict(found), json.loads((work / "seconds.json").read_text())
+
+
+def report(
+    grain: str, panel: Panel, names: list[str], targets: list[int], found: dict[str, Found], seconds: dict[str, float]
+) -> None:
+    """Print every engine on the same series and weeks, and how many segments ours loses to the history average."""
+    pairs = [(i, target) for target in targets for i in range(panel.series) if panel.start[i] < target]
+    actual = np.array([panel.units[pair] for pair in pairs], dtype=np.float64)
+    keys = Segments.of(panel).keys
+    print(f"\n{grain} x category: {panel.series} series, {len(targets)} origins, {len(pairs)} forecasts")
+    print(f"{'':18} {'MAPE':>6} {'RMSE 0':>7} {'RMSE':>6} {'WAPE':>6} {'bias':>6} {'CPU s':>7} {'missing':>8}")
+    by_segment: dict[str, dict[str, Tally]] = {}
+    for name, forecasts in found.items():
+        units = np.array([forecasts.get((names[i], target), 0.0) for i, target in pairs])
+        missing = sum((names[i], target) not in forecasts for i, target in pairs)
+        m = metrics(tally_arrays(actual, units))
+        print(f"{name:18} {m.mape:6.3f} {m.rmse_zero:7.2f} {m.rmse_all:6.2f} {m.wape:6.3f} {m.bias:+6.2f} "
+              f"{seconds.get(name, 0):7.0f} {missing:8d}", flush=True)
+        of_pair = np.array([keys[i] for i, _ in pairs])
+        by_segment[name] = {
+            key: tally_arrays(actual[of_pair == key], units[of_pair == key]) for key in sorted(set(of_pair.tolist()))
+        }
+    worse = [key for key, own in by_segment["ensemble"].items()
+             if own.sum_absolute_error >= by_segment["history average"][key].sum_absolute_error]
+    print(f"segments whose ensemble is not better than its history average (WAPE): {len(worse)} of "
+          f"{len(by_segment['ensemble'])} {worse}")
+
+
+if __name__ == "__main__":
+    main()
