@@ -1,0 +1,177 @@
+"""An operator's day over HTTP: the app on a local host, its jobs on Azure ML's SDK and a control plane of our own."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adapters.lake import BlobLake, connect
+from devhost.testing import HostProcess
+from domain import lake_paths
+from domain.job_states import JobSpec
+from domain.sales_weeks import SalesWeek, weeks_between
+from tests.control_plane.server import ControlPlane
+from tests.control_plane.workspace import Job
+from tests.orchestrators.conftest import ROOT, StepClock
+from tests.orchestrators.world import WorkingJobs
+
+WEEK = "2017-W45"
+REGIONS = [f"r{number:02d}" for number in range(1, 15)]
+BAD = ["r05-large-fast", "r05-large-slow", "r05-small-slow"]
+QUICK = [(0.0, "Queued"), (0.5, "Running"), (1.0, "Completed")]
+
+pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
+
+
+def conditioned(lake: BlobLake, source: str, week: str, rows: list[dict[str, Any]]) -> None:
+    """Put one data version into the conditioned zone, as conditioning leaves it."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [*rows[0], "source_file", "source_row"], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({**row, "source_file": f"{source}.csv", "source_row": n} for n, row in enumerate(rows, 1))
+    data = text.getvalue().encode()
+    folder, version = f"{source}/{week}/", hashlib.sha256(data).hexdigest()[:16]
+    lake.write(lake_paths.CONDITIONED, f"{folder}{version}.csv", data)
+    lake.write_json(lake_paths.CONDITIONED, f"{folder}{version}.manifest.json", {
+        "source": source, "sales_week": week, "status": "accepted", "data_version": version,
+        "ended_at": "2017-11-05T10:00:00.000+00:00", "outputs": {"data": {"sha256": hashlib.sha256(data).hexdigest()}},
+        "counts": {"records_read": len(rows), "conditioned": len(rows), "quarantined": 0, "duplicates": 0},
+    }, metadata={"status": "accepted", "conditioned": str(len(rows)), "data_version": version})
+    lake.write_json(
+        lake_paths.CONDITIONED, f"{folder}current.json", {"data_version": version, "rows": len(rows)},
+        metadata={"data_version": version},
+    )
+
+
+def seed(lake: BlobLake) -> None:
+    """Ten weeks of deliveries of four products to 28 stores."""
+    lake.ensure_containers(lake_paths.CONTAINERS)
+    stores = [
+        {"store_id": f"{region[1:]}{number}", "region": region, "store_format": store_format}
+        for region in REGIONS for number, store_format in enumerate(("large", "small"))
+    ]
+    products = [{"product_id": f"p{n}", "name": f"product {n}", "pack_size": 1} for n in range(4)]
+    conditioned(lake, "stores", "2017-W35", stores)
+    conditioned(lake, "products", "2017-W35", products)
+    for week in weeks_between(SalesWeek.parse("2017-W35"), SalesWeek.parse("2017-W44")):
+        conditioned(lake, "deliveries", str(week), [
+            {"store_id": store["store_id"], "product_id": f"p{n}", "delivery_date": week.monday.isoformat(),
+             "units": 10 + n} for store in stores for n in range(4)
+        ])
+
+
+@dataclass
+class Office:
+    """The running app as an operator reaches it."""
+
+    host: HostProcess
+    plane: ControlPlane
+    lake: BlobLake
+
+    def call(self, method: str, path: str, **body: Any) -> tuple[int, Any]:
+        key = json.loads((self.host.data / "keys.json").read_text("utf-8"))["master"]
+        status, answer, _ = self.host.call(method, f"/api/{path}", body or None, {"x-functions-key": key})
+        return status, answer
+
+    def wait(self, run_id: str) -> dict[str, Any]:
+        deadline = time.monotonic() + 400
+        while time.monotonic() < deadline:
+            status, answer = self.call("GET", f"runs/{run_id}/wait")
+            if status == 200:
+                return dict(answer)
+            time.sleep(1)
+        raise AssertionError(f"{run_id} has not ended: {answer}")
+
+
+@pytest.fixture
+def office(tmp_path: Path) -> Iterator[Office]:
+    with ControlPlane() as plane:
+        env = plane.environment | {
+            "MAX_FAILED_SHARE": "0", "MAX_JOBS_IN_FLIGHT": "40", "POLL_FIRST_SECONDS": "1", "POLL_LONGEST_SECONDS": "4",
+            "CODE_VERSION": "c1", "DATA_DIR": str(tmp_path / "local"), "SCENARIO_FILE": "config/scenario.json",
+        }
+        with HostProcess(ROOT, tmp_path / "host", env=env) as host:
+            azurite = host.state.azurite
+            assert azurite is not None
+            lake = connect(str(azurite["connection_string"]))
+            seed(lake)
+            worker = WorkingJobs(lake, StepClock())
+
+            def work(job: Job) -> None:
+                worker._work(_spec(job))
+
+            plane.workspace.on_completed = work
+            plane.workspace.lives[""] = QUICK
+            yield Office(host, plane, lake)
+
+
+def _spec(job: Job) -> JobSpec:
+    facts = job.properties
+    inputs = {name: entry.get("uri") or entry.get("value") for name, entry in facts["inputs"].items()}
+    outputs = {name: entry["uri"] for name, entry in facts["outputs"].items()}
+    return JobSpec(job.name, facts["experimentName"], "", "", "", inputs, outputs, {})
+
+
+def test_three_of_56_segments_fail_and_an_operator_replays_just_these(office: Office) -> None:
+    lives = office.plane.workspace.lives
+    lives |= {f"weekly-{WEEK}-a1-{key}": [(0.0, "Running"), (0.5, "Failed")] for key in BAD}
+    wish = {"kind": "weekly", "sales_week": WEEK}
+    status, started = office.call("POST", "runs", **wish)
+    assert (status, started["is_new"]) == (202, True)
+    again = office.call("POST", "runs", **wish)[1]
+    assert (again["run_id"], again["is_new"]) == (started["run_id"], False)
+    run_id = started["run_id"]
+
+    # The API names the cause, and nothing is published.
+    outcome = office.wait(run_id)
+    assert outcome["status"] == "failed" and "3 of 84 jobs failed: r05-large-fast" in outcome["message"]
+    shown = office.call("GET", f"runs/{run_id}")[1]
+    failed = {job["segment"]: job["error"] for job in shown["jobs"]["train"]["items"] if job["phase"] == "failed"}
+    assert sorted(failed) == BAD and all("Azure ML reports that the job failed" in why for why in failed.values())
+    assert office.call("GET", f"forecasts/{WEEK}")[0] == 404
+
+    # A dry run lists exactly the three; the replay does them and nothing else again.
+    status, planned = office.call("POST", f"runs/{run_id}/replay", dry_run=True)
+    assert status == 200 and not planned["started"]
+    assert sorted(job["unit"] for job in planned["plan"]["jobs"] if job["action"] == "run") == BAD
+    before = set(office.plane.workspace.jobs)
+    status, replayed = office.call("POST", f"runs/{run_id}/replay", reason="the region's file was corrected")
+    assert status == 202 and replayed["run_id"] == f"weekly-{WEEK}-a2"
+    outcome = office.wait(replayed["run_id"])
+    assert outcome["status"] == "succeeded", outcome["message"]
+    new = {name.removeprefix(f"{replayed['run_id']}-") for name in set(office.plane.workspace.jobs) - before}
+    assert new == {*BAD, *(f"score-{region}" for region in REGIONS)}
+
+    # The week is published as a whole, and the trail says who did what and why.
+    forecasts = office.call("GET", f"forecasts/{WEEK}?limit=1000")[1]
+    assert forecasts["total"] == 28 * 4 and forecasts["run_id"] == replayed["run_id"]
+    audit = office.call("GET", "audit?limit=1000")[1]
+    assert audit["intact"]
+    told = [entry for entry in audit["entries"] if entry["subject"] == replayed["run_id"]]
+    assert {(entry["action"], entry["actor"]) for entry in told} == {("run_started", "function key")}
+    assert told[-1]["details"]["reason"] == "the region's file was corrected"
+    actions = {entry["action"] for entry in audit["entries"]}
+    assert {"run_started", "model_promoted", "week_published"} <= actions
+    assert office.call("POST", f"runs/{run_id}/cancel", reason="late")[0] == 409
+
+    # The host is killed while the next run is under way: it goes on where it was.
+    lives[""] = [(0.0, "Queued"), (1.0, "Running"), (12.0, "Completed")]
+    run_id = office.call("POST", "runs", **wish, force=True, reason="killed")[1]["run_id"]
+    deadline = time.monotonic() + 120
+    while not any(name.startswith(f"{run_id}-r") for name in office.plane.workspace.jobs):
+        assert time.monotonic() < deadline
+        time.sleep(0.3)
+    office.host.kill()
+    office.host.start()
+    assert office.wait(run_id)["status"] == "succeeded"
+    mine = [job for name, job in office.plane.workspace.jobs.items() if name.startswith(run_id)]
+    assert len(mine) == 1 + 84 + 14 and len({job.name for job in mine}) == len(mine)
