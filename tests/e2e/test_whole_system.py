@@ -154,7 +154,7 @@ def test_the_audit_trail_is_whole_and_names_the_publish(undisturbed: tuple[Demo,
 
 def test_a_pipeline_run_with_its_activities_is_on_record(undisturbed: tuple[Demo, str, bytes]) -> None:
     demo, _, _ = undisturbed
-    runs = demo.api("pipelines/runs").json()["runs"]
+    runs = demo.api("pipelines/runs?limit=200").json()["runs"]
     top = [run for run in runs if run["pipelineName"] == "pl_forecast_weekly"]
     assert top and len(top[-1]["activityRuns"]) > 3
     assert {"pl_condition_all", "pl_run_orchestration"} <= {run["pipelineName"] for run in runs}
