@@ -26,8 +26,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--scheme", default="", help="columns that make a segment, as in training")
     parser.add_argument("--pairs", choices=("active", "all"), default="active",
                         help="active series only, or every pair that ever sold")
+    parser.add_argument("--features", type=Path, help="also write the week's feature rows for the online scorer here")
     options = parser.parse_args(arguments)
-    from ml_jobs.forecasting import scoring
+    from ml_jobs.forecasting import scoring, serving
     from ml_jobs.forecasting.panel import read_panel
     from ml_jobs.forecasting.scheme import DEFAULT_SCHEME, Segments
     from ml_jobs.forecasting.scoring_checks import check_forecasts
@@ -43,6 +44,8 @@ def main(arguments: list[str] | None = None) -> int:
         )
         checks = check_forecasts(rows)
         scoring.write(rows, out)
+        if options.features:
+            serving.write_features(panel, segments, options.models, options.features)
     except ShelfcastError as error:
         print(explained("scoring", error), file=sys.stderr)
         return 1
@@ -56,7 +59,14 @@ def main(arguments: list[str] | None = None) -> int:
         "schema": "shelfcast.scoring/1", "sales_week": options.week, "rows": len(rows), "unscored": dict(unscored),
         "checks": checks,
         "segments": {
-            entry.segment: {"scored_by": entry.scored_by, "rows": entry.rows, "error": entry.error} for entry in report
+            entry.segment: {
+                "scored_by": entry.scored_by, "rows": entry.rows, "error": entry.error,
+                "drift": [
+                    {"feature": moved.feature, "psi": round(moved.psi, 4), "ks": round(moved.ks, 4),
+                     "verdict": moved.verdict} for moved in entry.drift
+                ],
+            }
+            for entry in report
         },
     }
     out.with_suffix(".summary.json").write_text(json.dumps(summary, indent=1, sort_keys=True) + "\n")

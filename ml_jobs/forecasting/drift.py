@@ -6,6 +6,7 @@ facts; the usual reading of PSI (below 0.1 quiet, above 0.25 act) is the default
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,8 @@ FloatArray = np.ndarray[Any, np.dtype[np.float64]]
 BINS = 10
 EMPTY_SHARE = 1e-4  # stands for an empty bin, whose logarithm would be infinite
 WATCH, ACT = 0.1, 0.25
+SAME_FOR_ALL_SERIES = ("year_sin", "year_cos", "month_", "event_", "after_", "before_", "weather_", "weeks_ahead")
+SNAPSHOT_FILE = "feature_snapshot.json"
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,11 @@ class Snapshot:
         """Return the JSON form."""
         return {"edges": list(self.edges), "shares": list(self.shares)}
 
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Sequence[float]]) -> Snapshot:
+        """Read what `to_dict` wrote."""
+        return cls(tuple(data["edges"]), tuple(data["shares"]))
+
 
 @dataclass(frozen=True)
 class Drift:
@@ -48,6 +56,17 @@ class Drift:
     psi: float
     ks: float
     verdict: str
+
+
+def snapshots(names: Sequence[str], values: FloatArray) -> dict[str, Snapshot]:
+    """Return a snapshot of every feature that can drift.
+
+    Calendar and events are the same for all series of a week: a single week is always far from the year, which says
+    nothing, so they have none.
+    """
+    return {
+        name: Snapshot.of(values[:, i]) for i, name in enumerate(names) if not name.startswith(SAME_FOR_ALL_SERIES)
+    }
 
 
 def psi(snapshot: Snapshot, values: FloatArray) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 from domain.errors import IntegrityError
 from domain.segments import BASELINE, ENSEMBLE
 from ml_jobs.forecasting import features, model_files
+from ml_jobs.forecasting.drift import SNAPSHOT_FILE, Drift, Snapshot, compare
 from ml_jobs.forecasting.history_average import HistoryAverage
 from ml_jobs.forecasting.panel import Panel
 from ml_jobs.forecasting.scheme import Segments
@@ -18,6 +20,8 @@ from ml_jobs.forecasting.tables import FloatArray, IntArray
 
 HEADER = "store_id,product_id,sales_week,segment,kind,units,lasso_units,embedding_net_units"
 DECIMALS = 4  # of a unit; fixed, so that equal forecasts are equal bytes
+DRIFT_SHOWN = 5
+MIN_DRIFT_ROWS = 40  # the index of fewer rows is mostly chance
 OWN_MODEL, OWN_AVERAGE, REGION_BASELINE, NO_MODEL = "own_model", "thin_segment", "region_baseline", "no_model"
 
 
@@ -49,6 +53,7 @@ class SegmentScore:
     scored_by: str
     rows: int
     error: str = ""
+    drift: tuple[Drift, ...] = ()  # of the features that drifted most, against the model's training
 
 
 def model_folders(models: Path) -> dict[str, Path]:
@@ -83,7 +88,8 @@ def score(
         trained, scored_by, error = _model_for(key, stand_in, folders, strict=wanted is not None)
         own = list(_forecast(panel, groups, texts, series, key, trained))
         lines.extend(own)
-        report.append(SegmentScore(key, scored_by, len(own), error))
+        moved = _drift(panel, groups, series, trained, folders.get(key)) if scored_by == OWN_MODEL else ()
+        report.append(SegmentScore(key, scored_by, len(own), error, moved))
     lines.sort(key=lambda row: (row.store_id, row.product_id, row.sales_week, row.segment))
     return lines, report
 
@@ -108,6 +114,19 @@ def _model_for(
     if stand_in in folders:
         return model_files.load(folders[stand_in]), REGION_BASELINE, error or "no model of its own"
     return model_files.TrainedModel(key, BASELINE, 1, HistoryAverage({}, 0.0)), NO_MODEL, error or "no model"
+
+
+def _drift(
+    panel: Panel, groups: features.Groups, series: IntArray, trained: model_files.TrainedModel, folder: Path | None
+) -> tuple[Drift, ...]:
+    """Return the features of this week that are farthest from the model's training, none without a snapshot."""
+    if folder is None or not (folder / SNAPSHOT_FILE).is_file() or len(series) < MIN_DRIFT_ROWS:
+        return ()
+    stored = json.loads((folder / SNAPSHOT_FILE).read_text())
+    values, _ = feature_rows(panel, groups, series, trained.feature_names)
+    now = {name: values[:, i].astype(np.float64) for i, name in enumerate(trained.feature_names)
+           if np.isfinite(values[:, i]).any()}
+    return tuple(compare({name: Snapshot.from_dict(data) for name, data in stored.items()}, now)[:DRIFT_SHOWN])
 
 
 def _forecast(

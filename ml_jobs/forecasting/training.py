@@ -19,7 +19,7 @@ import numpy as np
 from domain.errors import BadRequest, IntegrityError
 from domain.sales_weeks import SalesWeek
 from domain.segments import BASELINE, ENSEMBLE
-from ml_jobs.forecasting import ensemble, features, model_files, rows
+from ml_jobs.forecasting import drift, ensemble, features, model_files, rows
 from ml_jobs.forecasting.embedding_net import PooledNet
 from ml_jobs.forecasting.evaluation import evaluation, readable, verdicts
 from ml_jobs.forecasting.history_average import HistoryAverage, history_means_at
@@ -146,6 +146,8 @@ def _train_ensemble(
     )
     digest = model_files.save(model, folder)
     checks = _training_checks(model_files.load(folder), segment)
+    taken = drift.snapshots(pooled.feature_names, segment.values.astype(np.float64))
+    _write_json(folder / drift.SNAPSHOT_FILE, {name: snapshot.to_dict() for name, snapshot in taken.items()})
     coefficients = trained.members.lasso.coefficients
     return TRAINED, {
         **counts, "evaluation": document,

@@ -170,6 +170,24 @@ def test_a_segment_whose_model_is_gone_is_scored_by_the_baseline_and_says_so(
     assert summary["segments"]["r01-large-fast"]["scored_by"] == "own_model"
 
 
+def test_a_shift_of_demand_shows_as_drift(trained: TrainedFolder, tmp_path: Path) -> None:
+    folder = small_folder()
+    late = str(CUTOFF.plus(-10))
+    for row in folder.tables["deliveries"]:
+        if row["sales_week"] > late:
+            row["units"] *= 6
+    stores = [dict(row, store_id=f"9{i}", region="r01", store_format="large") for i, row in
+              enumerate(folder.tables["stores"])]
+    extra = [dict(row, store_id=new["store_id"]) for new, old in zip(stores, STORES, strict=True)
+             for row in folder.tables["deliveries"] if row["store_id"] == old]
+    folder.tables["stores"] += stores
+    folder.tables["deliveries"] += extra
+    _score(folder.write(tmp_path / "data"), trained.models, tmp_path / "f.csv")
+    moved = json.loads((tmp_path / "f.summary.json").read_text())["segments"]["r01-large-fast"]["drift"]
+    assert moved[0]["verdict"] == "act"
+    assert moved[0]["psi"] > 0.25
+
+
 def test_a_model_that_was_asked_for_by_name_is_never_replaced_in_silence(
     trained: TrainedFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
