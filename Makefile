@@ -11,7 +11,7 @@ PY := .venv/bin/python
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .PHONY: help setup run test check format screenshots sample clean \
-	ci compliance coverage validate fuzz audit package deploy post-deploy publish-scoring start-run drill maturity
+	ci compliance coverage validate fuzz audit package deploy post-deploy publish-scoring start-run drill maturity scale
 
 help: ## List the commands
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -76,6 +76,9 @@ start-run: setup ## Start a run of KIND on the app of FUNCTION_APP_URL, wait, fa
 
 drill: setup ## Disaster recovery: lose results, task hub, curated zone; rebuild; compare bytes
 	@$(PY) -m scripts.disaster_drill $(ARGS)
+
+scale: setup ## The whole chain on synthetic data; ARGS='--stores 56 --products 10 --weeks 30' is small
+	@$(PY) -m scripts.scale $(ARGS)
 
 maturity: setup ## Where this repository stands on the MLOps maturity levels, with evidence
 	@$(PY) -m scripts.maturity

@@ -199,7 +199,8 @@ def main(arguments: list[str] | None = None) -> int:
     wish = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="drill-") as folder:
         if wish.data:
-            shutil.copytree(wish.data, Path(folder) / SAMPLE, ignore=shutil.ignore_patterns("host.json", "doorbell", "*.lock"))
+            left_out = shutil.ignore_patterns("host.json", "doorbell", "*.lock")
+            shutil.copytree(wish.data, Path(folder) / SAMPLE, ignore=left_out)
         else:
             print("making a system: a week of the local testing data set", flush=True)
             command = [sys.executable, "-m", "samples.demo", "--sample", SAMPLE, "--once", "--port", "0"]

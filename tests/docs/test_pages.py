@@ -64,6 +64,7 @@ def test_links_lead_somewhere(page: Path) -> None:
         DOCS / "adoption.md",
         DOCS / "security.md",
         DOCS / "architecture.md",
+        DOCS / "scaling.md",
     ],
     ids=lambda page: page.name,
 )

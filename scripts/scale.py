@@ -1,0 +1,202 @@
+"""The whole chain at a size: synthetic deliveries landed, conditioned, trained, scored and published on this machine.
+
+python -m scripts.scale [--stores 2000] [--products 50] [--weeks 104] [--effort quick]
+
+Prints wall time of each step, and processor time and the largest resident memory of everything that ran: host, storage
+emulator, job agent and jobs. docs/scaling.md says what changes at a hundred times the size.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from adapters.lake import BlobLake, connect
+from devhost.testing import HostProcess
+from domain import lake_paths
+from domain.sales_weeks import SalesWeek
+from samples.demo_drop import wait_for_outcomes
+
+ROOT = Path(__file__).resolve().parent.parent
+WEEK = SalesWeek.parse("2018-W52")
+REGIONS = 14
+SAMPLE_SECONDS = 0.5
+
+
+class Meter:
+    """Processor seconds and largest resident memory of a process and all its descendants and job agents."""
+
+    def __init__(self, pid: int, folder: Path) -> None:
+        self._roots = {pid}
+        self._folder = str(folder)
+        self._cpu: dict[tuple[int, float], float] = {}
+        self.peak_bytes = 0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+
+    @property
+    def cpu_seconds(self) -> float:
+        """What was seen so far; a process that lived less than half a second may be missing."""
+        return sum(self._cpu.values())
+
+    def stop(self) -> None:
+        """Look no more."""
+        self._stop.set()
+        self._thread.join(5)
+
+    def _watch(self) -> None:
+        while not self._stop.wait(SAMPLE_SECONDS):
+            resident = 0
+            for process in self._ours():
+                try:
+                    times, memory = process.cpu_times(), process.memory_info().rss
+                    self._cpu[(process.pid, float(process.info["create_time"]))] = times.user + times.system
+                    resident += memory
+                except psutil.Error:
+                    continue
+            self.peak_bytes = max(self.peak_bytes, resident)
+
+    def _ours(self) -> Iterator[Any]:
+        """Processes of the tree, and detached ones that name the data folder on their command line."""
+        listed = list(psutil.process_iter(["ppid", "cmdline", "create_time"]))  # type: ignore[no-untyped-call]
+        ours = set(self._roots)
+        for process in sorted(listed, key=lambda one: float(one.info["create_time"] or 0)):  # parents come first
+            command = " ".join(process.info["cmdline"] or [])
+            if process.pid in ours or process.info["ppid"] in ours or self._folder in command:
+                ours.add(process.pid)
+                yield process
+
+
+class Scale:
+    """One system of a given size."""
+
+    def __init__(self, folder: Path, wish: argparse.Namespace) -> None:
+        self.folder, self.wish = folder, wish
+        self.rows = 0
+        self.steps: list[tuple[str, float, float]] = []
+        settings = {"DATA_DIR": str(folder / "local"), "TELEMETRY_BACKEND": "none", "TRAIN_EFFORT": wish.effort}
+        scenario = json.loads((ROOT / "config" / "scenario.json").read_text("utf-8"))
+        scenario["sources"] = {name: scenario["sources"][name] for name in ("deliveries", "stores", "products")}
+        scenario["history_start"] = str(WEEK.plus(-wish.weeks))
+        file = folder / "scenario.json"
+        file.write_text(json.dumps(scenario))
+        self.host = HostProcess(ROOT, folder / "host", env={**settings, "SCENARIO_FILE": str(file)})
+
+    def run(self) -> int:
+        """Do everything; return 0 if the week was published."""
+        self.host.start()
+        meter = Meter(self.host.pid, self.folder)
+        try:
+            return self._chain(meter)
+        finally:
+            meter.stop()
+            self.host.stop()
+            print(
+                f"processor {meter.cpu_seconds:.0f} s, largest memory {meter.peak_bytes / 1e6:.0f} MB in all processes"
+            )
+
+    def _chain(self, meter: Meter) -> int:
+        lake = connect(str(self.host.state.azurite["connection_string"]) if self.host.state.azurite else "")
+        lake.ensure_containers(lake_paths.CONTAINERS)
+        with self._timed("land", meter):
+            paths = self._land(lake)
+        with self._timed("condition", meter):
+            wait_for_outcomes(lake, paths, lambda _: None, lambda: None)
+        with self._timed("run", meter):
+            _, started, _ = self.host.call(
+                "POST", "/api/runs", {"kind": "weekly", "sales_week": str(WEEK), "reason": "scale"}
+            )
+            while self.host.call("GET", f"/api/runs/{started['run_id']}/wait")[0] == 202:
+                time.sleep(2)
+        _, run, _ = self.host.call("GET", f"/api/runs/{started['run_id']}")
+        for step in run["steps"]:
+            print(
+                f"  {step['name']:<14} {step['status']:<10} {step.get('seconds') or 0:8.1f} s  {step['message'][:90]}"
+            )
+        print(f"{run['status']}: {run['message']}; {self.rows:,} delivery rows")
+        return 0 if run["status"] in ("succeeded", "degraded") else 1
+
+    @contextmanager
+    def _timed(self, name: str, meter: Meter) -> Iterator[None]:
+        began, cpu = time.monotonic(), meter.cpu_seconds
+        yield
+        print(
+            f"{name:<16} {time.monotonic() - began:8.1f} s wall {meter.cpu_seconds - cpu:8.1f} s processor",
+            flush=True,
+        )
+
+    def _land(self, lake: BlobLake) -> set[str]:
+        random.seed(7)
+        stores = [f"S{number:05d}" for number in range(self.wish.stores)]
+        products = [f"{1000 + number}" for number in range(self.wish.products)]
+        first = WEEK.plus(-self.wish.weeks)
+        places = [(s, f"r{1 + i % REGIONS:02d}", ("large", "small")[i // REGIONS % 2]) for i, s in enumerate(stores)]
+        files: dict[str, bytes] = {
+            f"stores/{first}/stores.csv": _csv(
+                "STORE_NBR,REGION,FORMAT,ZIP,OPENED,CLOSED", (f"{s},{r},{f},,," for s, r, f in places)
+            ),
+            f"products/{first}/products.csv": _csv(
+                "ITEM_CD,ITEM_NAME,DEPARTMENT,CATEGORY,BRAND,PACK",
+                (f"{p},item {p},GROCERY,all,own,1" for p in products),
+            ),
+        }
+        paths = set(files)
+        for path, data in files.items():
+            lake.write(lake_paths.LANDING, path, data)
+        for number in range(self.wish.weeks):
+            week = first.plus(number)
+            path = f"deliveries/{week}/deliveries.csv"
+            lake.write(
+                lake_paths.LANDING,
+                path,
+                _csv(
+                    "store,document,department,item,delivered_on,units,amount",
+                    self._deliveries(week, number, stores, products),
+                ),
+            )
+            paths.add(path)
+        return paths
+
+    def _deliveries(self, week: SalesWeek, number: int, stores: list[str], products: list[str]) -> Iterator[str]:
+        day = (week.monday + timedelta(days=2)).isoformat()
+        season = 1 + 0.3 * ((number % 52) / 26 - 1) ** 2
+        for i, store in enumerate(stores):
+            for j, product in enumerate(products):
+                units = round((2 + i % 7) * (1 + j % 5) * season * random.uniform(0.7, 1.3))  # noqa: S311
+                self.rows += 1
+                yield f"{store},D{number}-{i},GROCERY,{product},{day},{units},{units}.00"
+
+
+def _csv(header: str, rows: Iterator[str]) -> bytes:
+    return "\n".join([header, *rows, ""]).encode()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the chain at the size asked for."""
+    parser = argparse.ArgumentParser(description="Run the whole chain on synthetic data of a given size.")
+    parser.add_argument("--stores", type=int, default=2000)
+    parser.add_argument("--products", type=int, default=50)
+    parser.add_argument("--weeks", type=int, default=104)
+    parser.add_argument("--effort", choices=("quick", "standard"), default="quick")
+    wish = parser.parse_args(arguments)
+    size: dict[str, Any] = vars(wish)
+    print("scale: " + ", ".join(f"{name} {value}" for name, value in size.items()), flush=True)
+    with tempfile.TemporaryDirectory(prefix="scale-") as folder:
+        return Scale(Path(folder), wish).run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
