@@ -8,6 +8,7 @@ import io
 import json
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,9 @@ QUICK = [(0.0, "Queued"), (0.5, "Running"), (1.0, "Completed")]
 pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 
 
-def conditioned(lake: BlobLake, source: str, week: str, rows: list[dict[str, Any]]) -> None:
+def conditioned(
+    lake: Any, source: str, week: str, rows: list[dict[str, Any]], ended_at: str = "2017-11-05T10:00:00.000+00:00"
+) -> None:
     """Put one data version into the conditioned zone, as conditioning leaves it."""
     text = io.StringIO()
     writer = csv.DictWriter(text, [*rows[0], "source_file", "source_row"], lineterminator="\n")
@@ -43,7 +46,7 @@ def conditioned(lake: BlobLake, source: str, week: str, rows: list[dict[str, Any
     lake.write(lake_paths.CONDITIONED, f"{folder}{version}.csv", data)
     lake.write_json(lake_paths.CONDITIONED, f"{folder}{version}.manifest.json", {
         "source": source, "sales_week": week, "status": "accepted", "data_version": version,
-        "ended_at": "2017-11-05T10:00:00.000+00:00", "outputs": {"data": {"sha256": hashlib.sha256(data).hexdigest()}},
+        "ended_at": ended_at, "outputs": {"data": {"sha256": hashlib.sha256(data).hexdigest()}},
         "counts": {"records_read": len(rows), "conditioned": len(rows), "quarantined": 0, "duplicates": 0},
     }, metadata={"status": "accepted", "conditioned": str(len(rows)), "data_version": version})
     lake.write_json(
@@ -52,9 +55,8 @@ def conditioned(lake: BlobLake, source: str, week: str, rows: list[dict[str, Any
     )
 
 
-def seed(lake: BlobLake) -> None:
+def seed(lake: Any) -> None:
     """Ten weeks of deliveries of four products to 28 stores."""
-    lake.ensure_containers(lake_paths.CONTAINERS)
     stores = [
         {"store_id": f"{region[1:]}{number}", "region": region, "store_format": store_format}
         for region in REGIONS for number, store_format in enumerate(("large", "small"))
@@ -103,6 +105,7 @@ def office(tmp_path: Path) -> Iterator[Office]:
             azurite = host.state.azurite
             assert azurite is not None
             lake = connect(str(azurite["connection_string"]))
+            lake.ensure_containers(lake_paths.CONTAINERS)
             seed(lake)
             worker = WorkingJobs(lake, StepClock())
 
@@ -175,3 +178,29 @@ def test_three_of_56_segments_fail_and_an_operator_replays_just_these(office: Of
     assert office.wait(run_id)["status"] == "succeeded"
     mine = [job for name, job in office.plane.workspace.jobs.items() if name.startswith(run_id)]
     assert len(mine) == 1 + 84 + 14 and len({job.name for job in mine}) == len(mine)
+
+
+def test_two_calls_at_once_are_one_run_and_one_whose_orchestration_is_gone_is_closed(office: Office) -> None:
+    office.plane.workspace.lives[""] = [(0.0, "Running"), (600.0, "Completed")]
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda _: office.call("POST", "runs", kind="weekly", sales_week=WEEK), range(4)))
+    assert {status for status, _ in answers} == {202}, answers
+    assert {answer["run_id"] for _, answer in answers} == {f"weekly-{WEEK}-a1"}
+    run_id = answers[0][1]["run_id"]
+    key = json.loads((office.host.data / "keys.json").read_text("utf-8"))["master"]
+    management = f"/runtime/webhooks/durabletask/instances/{run_id}"
+    assert office.host.call("POST", f"{management}/terminate?reason=by+hand&code={key}")[0] in (202, 410)
+    outcome = office.wait(run_id)
+    assert outcome["status"] == "failed" and "the orchestration ended as Terminated" in outcome["message"]
+    # The hourly watchdog does the same for a run that nobody waits for.
+    second = office.call("POST", "runs", kind="weekly", sales_week=WEEK)[1]["run_id"]
+    assert second == f"weekly-{WEEK}-a2"
+    management = f"/runtime/webhooks/durabletask/instances/{second}"
+    office.host.call("POST", f"{management}/terminate?reason=by+hand&code={key}")
+    status, _, _ = office.host.call("POST", "/admin/functions/watchdog", {"input": ""}, {"x-functions-key": key})
+    assert status == 202
+    deadline = time.monotonic() + 60
+    while office.call("GET", f"runs/{second}")[1]["status"] == "running":
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+    assert office.call("GET", "audit")[1]["intact"]
