@@ -121,7 +121,9 @@ class Scale:
             )
             while self.host.call("GET", f"/api/runs/{started['run_id']}/wait")[0] == 202:
                 time.sleep(2)
-        _, run, _ = self.host.call("GET", f"/api/runs/{started['run_id']}")
+        status, run, _ = self.host.call("GET", f"/api/runs/{started['run_id']}")
+        if status != 200:
+            raise RuntimeError(f"the run cannot be read ({status}): {run}")
         for step in run["steps"]:
             print(
                 f"  {step['name']:<14} {step['status']:<10} {step.get('seconds') or 0:8.1f} s  {step['message'][:90]}"
