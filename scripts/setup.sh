@@ -32,6 +32,6 @@ if [ ! -x .tools/node_modules/.bin/azurite ]; then
         PATH="$PWD/.venv/bin:$PATH" # the Makefile puts .venv/bin on the PATH of every command
         npm="node $node_home/lib/node_modules/npm/bin/npm-cli.js"
     fi
-    $npm install --silent --no-audit --no-fund --no-save --prefix .tools "azurite@$azurite_version"
+    $npm install --loglevel=error --no-audit --no-fund --no-save --prefix .tools "azurite@$azurite_version"
 fi
 echo "$want" > "$stamp"
