@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 from dateutil.parser import parse
 
-from devhost.durable.history import now, wire_time
+from devhost.durable.history import wire_time
 from devhost.durable.sdk_speed import reader
 
 
@@ -14,7 +16,7 @@ from devhost.durable.sdk_speed import reader
     [
         "2017-11-06T04:00:00.000000Z",
         "2024-02-29T23:59:59.999999Z",
-        wire_time(now()),
+        wire_time(datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)),
         "2017-11-06T04:00:00Z",
         "2017-11-06T04:00:00.1234567Z",
         "2017-11-06T04:00:00.123456+02:00",
