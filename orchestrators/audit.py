@@ -19,6 +19,7 @@ from typing import Any
 from domain import lake_paths
 from domain.errors import BlobConflict, BlobNotFound, Unavailable
 from domain.ports import Lake
+from orchestrators.services import RunServices
 
 GENESIS = "0" * 64
 HEAD = "head.json"
@@ -42,6 +43,18 @@ def append_audit(
 ) -> None:
     """Append one line; with a `key`, once only. Raises Unavailable if other writers never leave room."""
     append_entries(lake, now, [AuditEntry(actor, action, subject, details, key)])
+
+
+def audit_operator(
+    services: RunServices, actor: str, action: str, subject: str, details: dict[str, Any], key: str = ""
+) -> None:
+    """Write what a person did into the trail, once if it has a `key`, and report it as an event."""
+    action_id = key or f"{action}/{subject}/{uuid.uuid4().hex}"
+    append_audit(services.lake, services.clock.now(), actor, action, subject, details, action_id)
+    services.telemetry.event("operator_action", {
+        "action_id": action_id, "action": action, "actor": actor, "target": subject,
+        "reason": str(details.get("reason", "")), "dry_run": False,
+    })
 
 
 def append_entries(lake: Lake, now: datetime, entries: Sequence[AuditEntry]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from domain.errors import BadRequest, Conflict, NotFound
 from domain.segments import Segment
 from orchestrators import registry_names
-from orchestrators.audit import append_audit
+from orchestrators.audit import audit_operator
 from orchestrators.reading import model_versions
 from orchestrators.services import RunServices
 
@@ -25,7 +25,7 @@ def promote_model(services: RunServices, segment: str, version: str, actor: str,
     for other in versions:
         if other.version != version and other.stage == registry_names.PRODUCTION:
             services.registry.set_stage(name, other.version, registry_names.RETIRED)
-    append_audit(services.lake, services.clock.now(), actor, "model_promoted", f"{name}:{version}", {"reason": reason})
+    audit_operator(services, actor, "model_promoted", f"{name}:{version}", {"reason": reason})
     return model_versions(services, segment)
 
 

@@ -9,7 +9,7 @@ from domain import lake_paths
 from domain.errors import BlobConflict, BlobNotFound, Conflict, IntegrityError, NotFound
 from domain.ports import Lake
 from domain.sales_weeks import SalesWeek
-from orchestrators.audit import append_audit
+from orchestrators.audit import append_audit, audit_operator
 from orchestrators.ledger import RunLedger
 from orchestrators.services import RunServices
 
@@ -135,8 +135,8 @@ def roll_back_week(
 def _note_rollback(services: RunServices, week: SalesWeek, pointer: dict[str, Any]) -> None:
     """Carry a rollback into the audit trail and the result tables; the pointer itself says who did it and why."""
     before = pointer["history"][-1]["publish_version"]
-    append_audit(
-        services.lake, services.clock.now(), pointer["by"], "week_rolled_back", str(week),
+    audit_operator(
+        services, pointer["by"], "week_rolled_back", str(week),
         {"from": before, "to": pointer["publish_version"], "reason": pointer["reason"]},
         key=f"week_rolled_back/{week}/{pointer['switched_at']}",
     )

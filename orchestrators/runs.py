@@ -7,7 +7,7 @@ from typing import Any
 
 from domain.errors import Conflict
 from domain.runs import RunId, RunRequest, RunStatus, Step, is_overridden
-from orchestrators.audit import append_audit
+from orchestrators.audit import audit_operator
 from orchestrators.costing import run_cost
 from orchestrators.ledger import Document, RunLedger, step_of
 from orchestrators.services import RunServices
@@ -80,8 +80,8 @@ def _create(services: RunServices, ledger: RunLedger, run_id: RunId, request: Ru
 def _note_start(services: RunServices, document: Document) -> None:
     """Write who started the run into the audit trail, once, however often it is called."""
     wish, run_id = document["request"], document["run_id"]
-    append_audit(
-        services.lake, services.clock.now(), wish["requested_by"] or "unknown", "run_started", run_id,
+    audit_operator(
+        services, wish["requested_by"] or "unknown", "run_started", run_id,
         {key: wish[key] for key in ("reason", "force", "segments", "as_of", "override_gate", "override_gates")}
         | {"correlation_id": document["correlation_id"], "replay_of": document["replay_of"]},
         key=f"run_started/{run_id}",
@@ -122,9 +122,8 @@ def note_step(services: RunServices, request: dict[str, Any]) -> dict[str, Any]:
     step = step_of(document, request["step"])
     if result.get("overridden"):
         wish = document["request"]
-        append_audit(
-            services.lake, services.clock.now(), wish["requested_by"] or "unknown", "gate_overridden",
-            document["run_id"],
+        audit_operator(
+            services, wish["requested_by"] or "unknown", "gate_overridden", document["run_id"],
             {"gate": request["step"], "closed_because": result["overridden"], "reason": wish["override_gate"]},
             key=f"gate_overridden/{document['run_id']}/{request['step']}",
         )
@@ -227,8 +226,7 @@ def request_cancel(services: RunServices, run_id: str, actor: str, reason: str) 
         document["cancel_requested"] = document["cancel_requested"] or f"{actor}: {reason}"
 
     document = RunLedger(services.lake).change_run(run_id, change)
-    append_audit(services.lake, services.clock.now(), actor, "run_cancelled", run_id, {"reason": reason},
-                 key=f"run_cancelled/{run_id}")
+    audit_operator(services, actor, "run_cancelled", run_id, {"reason": reason}, key=f"run_cancelled/{run_id}")
     return document
 
 
