@@ -25,6 +25,7 @@ PRIOR_NET_WEIGHT = 0.6  # what a segment with little evidence starts from: the n
 WEIGHT_GRID = np.linspace(0.0, 1.0, 11)
 PRIOR_STRENGTH = 0.01  # objective points that the whole way from the prior weight to 0 or 1 must earn
 HEAD_STRENGTHS = (np.inf, 1000.0)  # ridge pull to the pooled head, in rows; inf keeps the pooled head
+SMALL_RESIDUAL = 0.25  # log errors below this count as squared: no row may weigh without bound
 HEAD_MARGIN = 0.002  # a re-tuned head must be better than the pooled one by this to be taken
 
 
@@ -119,8 +120,10 @@ class _Candidates:
         self.scaling = Scaling.of(segment.values[rows])
         self.pooled = pooled
         target = (np.log1p(segment.units) - segment.level)[rows]
+        scaled = self.scaling.apply(segment.values[rows])
+        first = warm.lassos if warm else fit_path(scaled, target)
         self.lassos: list[Lasso] = fit_path(
-            self.scaling.apply(segment.values[rows]), target, warm=warm.lassos if warm else (),
+            scaled, target, weight=_median_weight(target - first[len(first) // 2].predict(scaled)), warm=first,
             only=only.lasso if only else None,
         )
         net = pooled.stages[stage]
@@ -139,6 +142,15 @@ class _Candidates:
             [level + lasso.predict(scaled) for lasso in self.lassos],
             [level + net.ratio(hidden).astype(np.float64) for net in self.nets],
         )
+
+
+def _median_weight(residual: FloatArray) -> Matrix:
+    """Return row weights that turn squared errors into nearly absolute ones, as one re-weighting does.
+
+    The mean of logs lies below the median of small counts, so a plain log fit forecasts too little.
+    """
+    weight = 1.0 / np.maximum(np.abs(residual), SMALL_RESIDUAL)
+    return np.asarray(weight / weight.mean(), dtype=np.float32)
 
 
 def _tuned(net: Weights, hidden: Matrix, target: Matrix, strength: float) -> Weights:

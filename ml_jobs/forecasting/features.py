@@ -203,9 +203,6 @@ class Groups:
             start = np.argmax(values > 0, axis=1)
             windows = _Windows(values, start, known)
             level = windows.mean(LEVEL_WEEKS)
-            rows = np.arange(len(values))[:, None]
-            last = values[rows, np.maximum(known[None, :] - 1, 0)]
-            columns[f"{name}_last"] = (last - level)[own]
             columns[f"{name}_trend"] = (windows.mean(4) - windows.mean(13))[own]
             columns[f"{name}_level"] = level[own]
             season: dict[str, FloatArray] = {}

@@ -55,30 +55,33 @@ class Lasso:
 
 
 def fit_path(
-    scaled: Matrix, target: Matrix, penalties: FloatArray | None = None, *, warm: Sequence[Lasso] = (),
-    only: int | None = None,
+    scaled: Matrix, target: Matrix, penalties: FloatArray | None = None, *, weight: Matrix | None = None,
+    warm: Sequence[Lasso] = (), only: int | None = None,
 ) -> list[Lasso]:
     """Fit 1/(2n) |y - Xb|^2 + penalty |b|_1 for a falling path of penalties (each scikit-learn's `alpha`).
 
     Every penalty starts from the one before it, or from the same place of `warm`, a path fitted on nearly the same
-    rows. `only` fits a single place of the path.
+    rows. `only` fits a single place of the path. `weight` weighs the rows (mean 1).
     """
     rows = scaled.astype(np.float64)
-    center, mean = rows.mean(axis=0), float(target.mean(dtype=np.float64))
+    weights = np.ones(len(rows)) if weight is None else weight.astype(np.float64)
+    center = weights @ rows / weights.sum()
+    mean = float(weights @ target.astype(np.float64) / weights.sum())
     rows = rows - center
-    gram = rows.T @ rows / len(rows)
-    moment = rows.T @ (target.astype(np.float64) - mean) / len(rows)
+    weighted = rows * weights[:, None]
+    gram = weighted.T @ rows / len(rows)
+    moment = weighted.T @ (target.astype(np.float64) - mean) / len(rows)
     if penalties is None:
         penalties = max(float(np.abs(moment).max()), 1e-9) * np.geomspace(PATH_START, PATH_END, PATH_POINTS)
-    weights = np.zeros(len(moment))
+    coefficients = np.zeros(len(moment))
     models = []
     for place, penalty in enumerate(penalties):
         if only is not None and place != only:
             continue
         if warm:
-            weights = warm[place].coefficients
-        weights = _descend(gram, moment, float(penalty), weights)
-        models.append(Lasso(weights.copy(), mean - float(center @ weights), float(penalty)))
+            coefficients = warm[place].coefficients
+        coefficients = _descend(gram, moment, float(penalty), coefficients)
+        models.append(Lasso(coefficients.copy(), mean - float(center @ coefficients), float(penalty)))
     return models
 
 

@@ -42,8 +42,8 @@ class Effort:
 
 
 EFFORTS = {
-    "standard": Effort(epochs=3, update_epochs=1, rows=400_000, weeks=156, hidden=(128, 64)),
-    "quick": Effort(epochs=2, update_epochs=1, rows=60_000, weeks=78, hidden=(64, 32)),
+    "standard": Effort(epochs=3, update_epochs=1, rows=400_000, weeks=156, hidden=(64, 32)),
+    "quick": Effort(epochs=2, update_epochs=1, rows=60_000, weeks=78, hidden=(32, 16)),
 }
 LEARNING_RATE = 4e-3
 UPDATE_RATE = 1e-3
