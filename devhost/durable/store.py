@@ -8,6 +8,7 @@ system's hands by then. The file belongs to one host at a time (see `devhost.sta
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -61,6 +62,8 @@ class Store:
                             " it away to begin with an empty one.") from problem  # fmt: skip
         self._open = False
         self._after: list[Callable[[], None]] = []
+        self._waiting: list[asyncio.Future[None]] = []
+        self._broken: StorageFull | None = None
 
     def write(self, statement: str, *values: Any) -> None:
         """Do a statement as part of the running turn's transaction."""
@@ -94,31 +97,35 @@ class Store:
             action()
 
     async def committed(self) -> None:
-        """Wait until everything written so far is on disk."""
+        """Wait until everything written so far is on disk. StorageFull if it cannot be."""
+        if self._broken is not None:
+            raise self._broken
         if self._open:
             done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-            def tell() -> None:
-                if not done.done():
-                    done.set_result(None)
-
-            self._after.append(tell)
+            self._waiting.append(done)
             await done
 
     def flush(self) -> None:
         """Commit the running transaction, then do what waited for it."""
-        if not self._open:
+        if not self._open or self._broken is not None:
             return
         self._guard(lambda: self._connection.execute("COMMIT"))
         self._open = False
-        waiting, self._after = self._after, []
-        for action in waiting:
+        for done in self._take_waiting():
+            done.set_result(None)
+        actions, self._after = self._after, []
+        for action in actions:
             action()
 
     def close(self) -> None:
-        """Commit and close."""
-        self.flush()
+        """Commit and close; after a failed statement only what was committed before it stays."""
+        if self._broken is None:
+            self.flush()
         self._connection.close()
+
+    def _take_waiting(self) -> list[asyncio.Future[None]]:
+        waiting, self._waiting = self._waiting, []
+        return [future for future in waiting if not future.done()]
 
     def _begin(self) -> None:
         if not self._open:
@@ -127,15 +134,23 @@ class Store:
             asyncio.get_running_loop().call_soon(self.flush)
 
     def _guard(self, act: Callable[[], sqlite3.Cursor]) -> sqlite3.Cursor:
+        if self._broken is not None:
+            raise self._broken
         try:
             return act()
         except (sqlite3.OperationalError, OSError) as problem:
             if not any(text in str(problem) for text in _FULL):
                 raise
-            failure = StorageFull(
+            # The rest of this turn cannot be written: half of it must not be committed by what still runs.
+            self._broken = StorageFull(
                 f"The task hub {self._path} cannot be written ({problem}): free some disk space and start the host "
                 "again. Work goes on from the last commit."
             )
+            self._after.clear()
+            for done in self._take_waiting():
+                done.set_exception(self._broken)
+            with contextlib.suppress(sqlite3.Error):
+                self._connection.execute("ROLLBACK")
             if self._on_failure is not None:
-                self._on_failure(failure)
-            raise failure from problem
+                self._on_failure(self._broken)
+            raise self._broken from problem

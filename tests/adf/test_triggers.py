@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import random
 import signal
@@ -13,6 +14,8 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from azure.core.exceptions import ResourceExistsError
+from azure.storage.blob import BlobServiceClient
 
 from devhost.adf.cli import main
 from devhost.adf.environments import apply_parameter_file
@@ -277,8 +280,6 @@ async def deliver_all(loaded: Factory, url: str, events: list[BlobEvent]) -> Non
 
 
 def test_the_watcher_finds_new_changed_and_deleted_blobs_at_least_once(azurite: str, tmp_path: Path) -> None:
-    from azure.storage.blob import BlobServiceClient
-
     container = BlobServiceClient.from_connection_string(azurite).create_container("events")
     container.upload_blob("a/1.csv", b"1")
     state = tmp_path / "seen.json"
@@ -300,19 +301,19 @@ def test_the_watcher_finds_new_changed_and_deleted_blobs_at_least_once(azurite: 
 
 
 def test_watching_delivers_a_new_blob_to_its_pipeline(azurite: str, tmp_path: Path) -> None:
-    from azure.storage.blob import BlobServiceClient
-
-    container = BlobServiceClient.from_connection_string(azurite).create_container("landing")
+    container = BlobServiceClient.from_connection_string(azurite).get_container_client("landing")
+    with contextlib.suppress(ResourceExistsError):  # the triggers watch this very name, as other tests do
+        container.create_container()
     with ForecastApp() as app:
         command = [sys.executable, "-m", "devhost.adf", "watch", "--factory", str(ADF), "--url", app.url]
         command += ["--only", "tr_blob_deliveries", "--storage", azurite, "--poll", "0.1", "--data", str(tmp_path)]
         with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
             seen = tmp_path / "adf" / "triggers" / "blobs-seen.json"
             wait_until(seen.exists)
-            container.upload_blob("deliveries/2017-W44/east.csv", b"data")
+            container.upload_blob("deliveries/2017-W44/watched.csv", b"data", overwrite=True)
             wait_until(lambda: bool(app.conditioned))
             process.send_signal(signal.SIGINT)
-    assert app.conditioned == {"landing/deliveries/2017-W44/east.csv"}
+    assert app.conditioned == {"landing/deliveries/2017-W44/watched.csv"}
     assert process.returncode == 0
 
 
