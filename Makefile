@@ -23,7 +23,7 @@ run: setup ## The whole system on this machine; ONCE=1 ends after the summary, S
 	@$(PY) -m samples.demo --sample "$(SAMPLE)" --week "$(WEEK)" --data "$(DATA)" --port "$(PORT)" $(if $(ONCE),--once)
 
 test: setup ## All tests, on real processes (ARGS='-k name' chooses)
-	@$(PY) -m pytest -n auto --dist loadfile $(ARGS)
+	@$(PY) -m pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: setup ## Lint, types, dependency rules
 	@.venv/bin/ruff check .
