@@ -48,6 +48,7 @@ class Scenario:
     mape_target: float  # a model above it is refused
     mission_mape: float  # what the mission calls significant; reported beside the target
     stale_after_days: int
+    drift_psi_limit: float  # a feature whose PSI against the training reaches it is a reason to train again
     min_selling_weeks: int
     active_within_weeks: int
     max_quarantine_share: float
@@ -80,6 +81,7 @@ class Scenario:
             mape_target=float(quality["mape_target"]),
             mission_mape=float(quality.get("mission_mape", 0.45)),
             stale_after_days=int(quality["stale_after_days"]),
+            drift_psi_limit=float(quality.get("drift_psi_limit", 0.25)),
             min_selling_weeks=int(quality["min_selling_weeks"]),
             active_within_weeks=int(quality["active_within_weeks"]),
             max_quarantine_share=float(quality["max_quarantine_share"]),

@@ -19,6 +19,21 @@ class Champion:
 
 
 @dataclass(frozen=True)
+class Drift:
+    """How far the data left the production model's training, as a scoring run measured it."""
+
+    feature: str  # the one that moved most
+    psi: float
+    limit: float
+    features: int  # how many passed the limit
+    seen_by: str  # run id
+
+    def __str__(self) -> str:
+        others = f" and {self.features - 1} more" if self.features > 1 else ""
+        return f"PSI {self.psi:.2f} of {self.feature}{others}, limit {self.limit:g}, seen by {self.seen_by}"
+
+
+@dataclass(frozen=True)
 class TrainingDecision:
     """Train or keep, with the reasons in words and numbers."""
 
@@ -40,7 +55,7 @@ def decide_training(
     scored_on: date,
     stale_after_days: int,
     asked: str = "",
-    drifted: str = "",
+    drift: Drift | None = None,
 ) -> TrainingDecision:
     """Return the decision with every reason that holds, the strongest first."""
     reasons: list[str] = []
@@ -56,8 +71,8 @@ def decide_training(
             reasons.append(f"new data: {champion.data_version or 'none'} -> {data_version}")
         if champion.code_version != code_version:
             reasons.append(f"new code: {champion.code_version or 'none'} -> {code_version}")
-    if drifted:
-        reasons.append(f"drift: {drifted}")
+    if drift is not None:
+        reasons.append(f"drift: {drift}")
     if reasons:
         return TrainingDecision(segment, "train", tuple(reasons))
-    return TrainingDecision(segment, "keep", ("same data, same code, not stale",))
+    return TrainingDecision(segment, "keep", ("same data, same code, not stale, no drift",))

@@ -13,8 +13,9 @@ from domain.runs import ISOLATED_KINDS
 from domain.sales_weeks import SalesWeek
 from domain.training_decision import Champion, decide_training
 from orchestrators.costing import estimate_run
+from orchestrators.drift_reports import drifted_models
 from orchestrators.ledger import RunLedger
-from orchestrators.registry_names import model_name, production_of
+from orchestrators.registry_names import production_of, segment_of
 from orchestrators.services import RunServices
 
 
@@ -25,17 +26,18 @@ def decide_run(services: RunServices, request: dict[str, Any]) -> dict[str, Any]
     container, folder = lake_paths.parse_datastore_uri(run["folder"])
     curated, _ = services.lake.read_json(container, folder + "manifest.json")
     wanted = wanted_keys(services, curated, run["request"]["segments"])
-    production = {version.name: version for version in production_of(services.registry.models())}
+    production = {segment_of(version.name): version for version in production_of(services.registry.models())}
     asked = run["request"]["reason"] or "forced" if run["forced_by"] else ""
     if run["kind"] in ISOLATED_KINDS:
         # The model in production may know weeks that this run must not know, or come from other code.
         production, asked = {}, asked or f"a {run['kind']} run trains its own models"
+    drifted = drifted_models(ledger, run, production)
     decisions = [
         decide_training(
-            key, _champion(production.get(model_name(key))),
+            key, _champion(production.get(key)),
             data_version=run["as_of_version"], code_version=run["code_version"],
             scored_on=SalesWeek.parse(run["sales_week"]).monday,
-            stale_after_days=services.scenario.stale_after_days, asked=asked,
+            stale_after_days=services.scenario.stale_after_days, asked=asked, drift=drifted.get(key),
         )
         for key in wanted
     ]

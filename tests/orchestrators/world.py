@@ -56,6 +56,7 @@ class WorkingJobs:
     calls: int = 0
     most_in_flight: int = 0
     units_factor: float = 1.0
+    drift: dict[str, float] = field(default_factory=dict)  # PSI by segment, as scoring will measure it
 
     def submit(self, spec: JobSpec) -> str:
         self.calls += 1
@@ -149,6 +150,11 @@ class WorkingJobs:
                     units = (9.0 if key == segment else 8.0) * self.units_factor
                     writer.writerow([pair["store_id"], pair["product_id"], WEEK, key, "ensemble", units])
         self.lake.write(container, f"{prefix}forecasts.csv", text.getvalue().encode())
+        told = {
+            key: {"drift": [{"feature": "units_lag_1", "psi": self.drift.get(key, 0.02), "ks": 0.1, "verdict": ""}]}
+            for key in str(spec.inputs["segments"]).split(",")
+        }
+        self.lake.write_json(container, f"{prefix}forecasts.summary.json", {"segments": told})
 
 
 @dataclass

@@ -24,7 +24,7 @@ from domain.scenario import Scenario
 from domain.scoring_gate import scoring_gate
 from domain.segments import Segment, velocity_of_products
 from domain.staleness import age_days, is_stale
-from domain.training_decision import Champion, decide_training
+from domain.training_decision import Champion, Drift, decide_training
 
 CONFIG = Path(__file__).resolve().parents[3] / "config" / "scenario.json"
 
@@ -187,7 +187,9 @@ def test_every_reason_to_train_is_recorded() -> None:
     assert "new code: c0 -> c1" in decide(Champion("v", "d2", "c0", date(2017, 11, 5)))[1]
     assert "stale: 61 days old" in decide(Champion("v", "d2", "c1", date(2017, 9, 6)))[1]
     assert decide(current, asked="operator")[1].startswith("asked: operator")
-    assert "drift: PSI 0.4" in decide(current, drifted="PSI 0.4")[1]
+    drift = Drift("units_lag_1", 0.4, 0.25, 3, "weekly-2017-W44-a1")
+    told = "drift: PSI 0.40 of units_lag_1 and 2 more, limit 0.25, seen by weekly-2017-W44-a1"
+    assert decide(current, drift=drift) == ("train", told)
 
 
 def test_the_gate_needs_the_target_and_to_beat_the_history_average() -> None:
