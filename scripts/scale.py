@@ -2,8 +2,9 @@
 
 python -m scripts.scale [--stores 2000] [--products 50] [--weeks 104] [--effort quick]
 
-Prints wall time of each step, and processor time and the largest resident memory of everything that ran: host, storage
-emulator, job agent and jobs. docs/scaling.md says what changes at a hundred times the size.
+Prints of each step the wall time, the processor time and the largest resident memory, of everything that ran (host,
+storage emulator, job agent and jobs) and of the largest single process. docs/scaling.md says what changes at a hundred
+times the size.
 """
 
 from __future__ import annotations
@@ -17,13 +18,14 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from adapters.lake import BlobLake, connect
+from adapters.lake import connect
 from devhost.testing import HostProcess
 from domain import lake_paths
 from domain.sales_weeks import SalesWeek
@@ -35,22 +37,40 @@ REGIONS = 14
 SAMPLE_SECONDS = 0.5
 
 
+@dataclass(frozen=True)
+class Sample:
+    """All processes at one moment: processor seconds since the start, resident bytes together and of the largest."""
+
+    at: float
+    cpu_seconds: float
+    resident: int
+    largest: int
+
+
 class Meter:
-    """Processor seconds and largest resident memory of a process and all its descendants and job agents."""
+    """Processor seconds and resident memory of a process, all its descendants and job agents, over time."""
 
     def __init__(self, pid: int, folder: Path) -> None:
         self._roots = {pid}
         self._folder = str(folder)
         self._cpu: dict[tuple[int, float], float] = {}
-        self.peak_bytes = 0
+        self._samples: list[Sample] = []
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
 
-    @property
-    def cpu_seconds(self) -> float:
-        """What was seen so far; a process that lived less than half a second may be missing."""
-        return sum(self._cpu.values())
+    def line(self, name: str, began: float, ended: float) -> str:
+        """Return what was used between two times, as text; a process that lived under half a second may be missing."""
+        before = [one for one in self._samples if one.at < began]
+        during = [one for one in self._samples if began <= one.at <= ended]
+        during += [one for one in self._samples if one.at > ended][:1]  # a step may be shorter than a gap
+        used = during[-1].cpu_seconds - (before[-1].cpu_seconds if before else 0.0) if during else 0.0
+        together = max((one.resident for one in during), default=0)
+        largest = max((one.largest for one in during), default=0)
+        return (
+            f"{name:<16} {ended - began:8.1f} s wall {used:8.1f} s processor "
+            f"{together / 1e6:8,.0f} MB all {largest / 1e6:8,.0f} MB largest"
+        )
 
     def stop(self) -> None:
         """Look no more."""
@@ -59,15 +79,15 @@ class Meter:
 
     def _watch(self) -> None:
         while not self._stop.wait(SAMPLE_SECONDS):
-            resident = 0
+            resident = [0]
             for process in self._ours():
                 try:
                     times, memory = process.cpu_times(), process.memory_info().rss
                     self._cpu[(process.pid, float(process.info["create_time"]))] = times.user + times.system
-                    resident += memory
+                    resident.append(memory)
                 except psutil.Error:
                     continue
-            self.peak_bytes = max(self.peak_bytes, resident)
+            self._samples.append(Sample(time.time(), sum(self._cpu.values()), sum(resident), max(resident)))
 
     def _ours(self) -> Iterator[Any]:
         """Processes of the tree, and detached ones that name the data folder on their command line."""
@@ -86,7 +106,6 @@ class Scale:
     def __init__(self, folder: Path, wish: argparse.Namespace) -> None:
         self.folder, self.wish = folder, wish
         self.rows = 0
-        self.steps: list[tuple[str, float, float]] = []
         settings = {"DATA_DIR": str(folder / "local"), "TELEMETRY_BACKEND": "none", "TRAIN_EFFORT": wish.effort}
         scenario = json.loads((ROOT / "config" / "scenario.json").read_text("utf-8"))
         scenario["sources"] = {name: scenario["sources"][name] for name in ("deliveries", "stores", "products")}
@@ -98,23 +117,25 @@ class Scale:
     def run(self) -> int:
         """Do everything; return 0 if the week was published."""
         self.host.start()
+        began = time.time()
         meter = Meter(self.host.pid, self.folder)
         try:
             return self._chain(meter)
         finally:
             meter.stop()
             self.host.stop()
-            print(
-                f"processor {meter.cpu_seconds:.0f} s, largest memory {meter.peak_bytes / 1e6:.0f} MB in all processes"
-            )
+            print(meter.line("whole", began, time.time()))
 
     def _chain(self, meter: Meter) -> int:
         lake = connect(str(self.host.state.azurite["connection_string"]) if self.host.state.azurite else "")
         lake.ensure_containers(lake_paths.CONTAINERS)
-        with self._timed("land", meter):
-            paths = self._land(lake)
-        with self._timed("condition", meter):
-            wait_for_outcomes(lake, paths, lambda _: None, lambda: None)
+        raw = self.folder / "raw"
+        with self._timed("generate", meter):
+            paths = self._generate(raw)
+        with self._timed("condition", meter):  # files are conditioned as they arrive
+            for path in paths:
+                lake.write(lake_paths.LANDING, path, (raw / path).read_bytes())
+            wait_for_outcomes(lake, set(paths), lambda _: None, lambda: None)
         with self._timed("run", meter):
             _, started, _ = self.host.call(
                 "POST", "/api/runs", {"kind": "weekly", "sales_week": str(WEEK), "reason": "scale"}
@@ -125,52 +146,43 @@ class Scale:
         if status != 200:
             raise RuntimeError(f"the run cannot be read ({status}): {run}")
         for step in run["steps"]:
-            print(
-                f"  {step['name']:<14} {step['status']:<10} {step.get('seconds') or 0:8.1f} s  {step['message'][:90]}"
-            )
+            if step["ended_at"]:
+                began, ended = (datetime.fromisoformat(step[key]).timestamp() for key in ("started_at", "ended_at"))
+                print(f"{meter.line('  ' + step['name'], began, ended)}  {step['status']}: {step['message'][:90]}")
         print(f"{run['status']}: {run['message']}; {self.rows:,} delivery rows")
         return 0 if run["status"] in ("succeeded", "degraded") else 1
 
     @contextmanager
     def _timed(self, name: str, meter: Meter) -> Iterator[None]:
-        began, cpu = time.monotonic(), meter.cpu_seconds
+        began = time.time()
         yield
-        print(
-            f"{name:<16} {time.monotonic() - began:8.1f} s wall {meter.cpu_seconds - cpu:8.1f} s processor",
-            flush=True,
-        )
+        print(meter.line(name, began, time.time()), flush=True)
 
-    def _land(self, lake: BlobLake) -> set[str]:
+    def _generate(self, raw: Path) -> list[str]:
+        """Write every file as a provider would send it; return their paths in the landing zone, oldest first."""
         random.seed(7)
         stores = [f"S{number:05d}" for number in range(self.wish.stores)]
         products = [f"{1000 + number}" for number in range(self.wish.products)]
-        first = WEEK.plus(-self.wish.weeks)
+        weeks = [WEEK.plus(back) for back in range(-self.wish.weeks, 0)]
         places = [(s, f"r{1 + i % REGIONS:02d}", ("large", "small")[i // REGIONS % 2]) for i, s in enumerate(stores)]
-        files: dict[str, bytes] = {
-            f"stores/{first}/stores.csv": _csv(
-                "STORE_NBR,REGION,FORMAT,ZIP,OPENED,CLOSED", (f"{s},{r},{f},,," for s, r, f in places)
+        tables: dict[str, tuple[str, Iterator[str]]] = {
+            f"stores/{weeks[-1]}/stores.csv": (
+                "STORE_NBR,REGION,FORMAT,ZIP,OPENED,CLOSED", (f"{s},{r},{f},,," for s, r, f in places),
             ),
-            f"products/{first}/products.csv": _csv(
+            f"products/{weeks[-1]}/products.csv": (
                 "ITEM_CD,ITEM_NAME,DEPARTMENT,CATEGORY,BRAND,PACK",
                 (f"{p},item {p},GROCERY,all,own,1" for p in products),
             ),
         }
-        paths = set(files)
-        for path, data in files.items():
-            lake.write(lake_paths.LANDING, path, data)
-        for number in range(self.wish.weeks):
-            week = first.plus(number)
-            path = f"deliveries/{week}/deliveries.csv"
-            lake.write(
-                lake_paths.LANDING,
-                path,
-                _csv(
-                    "store,document,department,item,delivered_on,units,amount",
-                    self._deliveries(week, number, stores, products),
-                ),
-            )
-            paths.add(path)
-        return paths
+        header = "store,document,department,item,delivered_on,units,amount"
+        for number, week in enumerate(weeks):
+            rows = self._deliveries(week, number, stores, products)
+            tables[f"deliveries/{week}/deliveries.csv"] = header, rows
+        for path, (head, lines) in tables.items():
+            file = raw / path
+            file.parent.mkdir(parents=True)
+            file.write_text("\n".join([head, *lines, ""]), "utf-8")
+        return list(tables)
 
     def _deliveries(self, week: SalesWeek, number: int, stores: list[str], products: list[str]) -> Iterator[str]:
         day = (week.monday + timedelta(days=2)).isoformat()
@@ -180,10 +192,6 @@ class Scale:
                 units = round((2 + i % 7) * (1 + j % 5) * season * random.uniform(0.7, 1.3))  # noqa: S311
                 self.rows += 1
                 yield f"{store},D{number}-{i},GROCERY,{product},{day},{units},{units}.00"
-
-
-def _csv(header: str, rows: Iterator[str]) -> bytes:
-    return "\n".join([header, *rows, ""]).encode()
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -1,6 +1,7 @@
 """Another business, or a larger one, is configuration: a scenario file and column maps, on the same code.
 
-Each test copies the product, changes only configuration files in the copy, and runs it from raw files to forecasts.
+Each test copies the product, changes only configuration files in the copy (a source is a module besides), and runs it
+from raw files to forecasts, or to the gate that a run waits at.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import csv
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -43,6 +45,22 @@ summary = curate_week(found, {"sales_week": sys.argv[1]})
 segments = [segment.key for segment in found.scenario.segments()]
 baselines = [segment.key for segment in found.scenario.baselines()]
 print(json.dumps({"outcomes": outcomes, "summary": summary, "segments": segments, "baselines": baselines}))
+"""
+
+GATE_BEFORE_AND_AFTER = """
+import json, sys
+from bootstrap import services
+from conditioning.gate import data_gate
+from conditioning.service import ConditionRequest, condition_source
+from conditioning.quality import sources_overview
+from domain.sales_weeks import SalesWeek
+found, name, run_week = services(), sys.argv[1], SalesWeek.parse(sys.argv[2])
+before = data_gate(found.lake, found.scenario, run_week)
+wish = {"source": name, "sales_week": str(run_week.plus(-1)), "correlation_id": "c", "reason": "test"}
+outcome = condition_source(found, ConditionRequest.from_dict(wish))
+after = data_gate(found.lake, found.scenario, run_week)
+shown = [source["name"] for source in sources_overview(found)]
+print(json.dumps({"before": before, "outcome": outcome, "after": after, "shown": shown}))
 """
 
 
@@ -205,3 +223,47 @@ def test_a_fifteenth_region_is_one_row_of_configuration(tmp_path: Path, azurite:
         copy, lake, azurite, found["summary"]["folder"], "r15-large-fast,r15-large-slow,r15-large-baseline"
     )
     assert {row["store_id"] for row in rows} == {"S00015", "S00016"}
+
+
+@pytest.mark.long
+def test_a_cluster_segmentation_is_configuration(tmp_path: Path, azurite: str, lake: BlobLake) -> None:
+    """Stores belong to clusters that the provider names; they take the place of the formats in every segment."""
+    copy = copy_of_the_product(tmp_path)
+    scenario(copy, regions=["r01", "r02"], store_formats=["c1", "c2", "c3"])
+    remap(copy, "stores", ["STORE_NBR", "REGION", "CLUSTER", "ZIP", "OPENED", "CLOSED"])
+    headers = {
+        "stores": "STORE_NBR,REGION,CLUSTER,ZIP,OPENED,CLOSED",
+        "products": "ITEM_CD,ITEM_NAME,DEPARTMENT,CATEGORY,BRAND,PACK",
+        "deliveries": "store,document,department,item,delivered_on,units,amount",
+    }
+    stores = [(f"S{n:05d}", ("r01", "r02")[n % 2], ("C1", "C2", "C3")[n // 2 % 3]) for n in range(12)]
+    land(lake, stores, ["1001", "1002", "1003", "1004"], headers)
+    found = json.loads(python(copy, azurite, "-c", CONDITION_AND_CURATE, str(WEEK)).splitlines()[-1])
+    rows = forecasts(copy, lake, azurite, found["summary"]["folder"], "r01-c3-fast,r01-c3-slow,r01-c3-baseline")
+    with (copy / "curated" / "pairs.csv").open(newline="") as file:
+        assert {pair["segment"] for pair in csv.DictReader(file)} == set(found["segments"])
+    assert len(found["segments"]) == 2 * 3 * 2
+    scored = {row["store_id"] for row in rows if row["kind"] == "ensemble"}
+    assert scored == {store for store, region, cluster in stores if (region, cluster) == ("r01", "C3")}
+    assert {row["segment"] for row in rows} >= {"r01-c3-fast", "r01-c3-slow"}
+
+
+@pytest.mark.long
+def test_another_source_is_a_module_its_contract_and_map_and_a_row_that_the_gate_asks_for(
+    tmp_path: Path, azurite: str, lake: BlobLake
+) -> None:
+    copy = copy_of_the_product(tmp_path)
+    page = (ROOT / "docs" / "add-a-source.md").read_text("utf-8")
+    raw, contract, column_map, module, _ = re.findall(r"```\w*\n(.*?)```", page, re.DOTALL)
+    name = "competitor_prices"
+    (copy / "conditioning" / "contracts" / f"{name}.json").write_text(contract)
+    (copy / "conditioning" / "column_maps" / f"{name}.csv").write_text(column_map)
+    (copy / "conditioning" / "sources" / f"{name}.py").write_text(module)
+    row = {"cadence": "weekly", "required": True, "owner": "marketing", "origin": "public", "max_age_weeks": 1}
+    scenario(copy, sources={name: row})
+    lake.write(lake_paths.LANDING, f"{name}/{WEEK}/prices_{WEEK}.csv", raw.encode())
+    told = json.loads(python(copy, azurite, "-c", GATE_BEFORE_AND_AFTER, name, str(WEEK.plus(1))).splitlines()[-1])
+    assert not told["before"]["open"] and told["before"]["reasons"][0].startswith(f"{name}: nothing was conditioned")
+    assert told["outcome"]["status"] == "accepted"
+    assert told["after"]["open"] and told["after"]["sources"][name]["rows"] == 1
+    assert name in told["shown"]
