@@ -56,8 +56,8 @@ validate: setup ## Data, training and scoring end to end on the local testing da
 fuzz: setup ## Call every route of the OpenAPI document with right and wrong values (about two minutes)
 	@$(PY) -m scripts.fuzz $(ARGS)
 
-audit: setup ## Known vulnerabilities of the installed packages (asks PyPI)
-	@.venv/bin/pip-audit --local --skip-editable --progress-spinner off
+audit: setup ## Known vulnerabilities of the installed packages (asks PyPI; what it cannot look up is a failure)
+	@.venv/bin/pip-audit --local --skip-editable --strict --progress-spinner off
 
 package: setup ## functions.zip, ml.zip, manifest and bill of materials into DIST
 	@$(PY) -m scripts.package --out "$(DIST)"

@@ -6,6 +6,7 @@ import json
 import re
 from dataclasses import fields
 
+from scripts.package import files_of
 from settings import Settings
 from tests.infra.bicep_reader import INFRA, variable
 
@@ -95,3 +96,22 @@ def test_the_documentation_has_a_row_for_every_setting_and_no_other() -> None:
     page = (ROOT / "docs" / "deployment.md").read_text("utf-8")
     table = page.split("## Settings", 1)[1].split("\n## ", 1)[0]
     assert set(re.findall(r"^\| `([A-Z_]+)`", table, re.MULTILINE)) == read_by_the_app()
+
+
+# Set by a platform or a library, and not by us: they have no place among the app's settings.
+OF_PLATFORMS = {
+    "WEBSITE_SITE_NAME",  # App Service: name of the app
+    "MLFLOW_DISABLE_TELEMETRY",
+    "SHELFCAST_AGENT",  # from the local platform to the agent that it starts
+}
+
+
+def test_the_app_reads_its_settings_and_no_other_variable_of_the_environment() -> None:
+    packaged = [ROOT / name for name in files_of(".funcignore") if name.endswith(".py")]
+    files = [path for path in packaged if path.relative_to(ROOT).parts[0] != "ml_jobs"]  # jobs have nodes of their own
+    read: dict[str, str] = {}
+    for path in files:
+        pattern = r"(?:environ(?:\.get|\.setdefault)?[\[(]|getenv\()([\"']?\w+)"
+        read |= dict.fromkeys(re.findall(pattern, path.read_text("utf-8")), path.name)
+    by_name = {name.strip("\"'"): file for name, file in read.items() if name[0] in "\"'"}
+    assert {name: file for name, file in by_name.items() if name not in read_by_the_app() | OF_PLATFORMS} == {}

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -15,8 +18,12 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
-def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, dict[str, str]]]:
-    folder = tmp_path_factory.mktemp("app")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("app")
+
+
+@pytest.fixture(scope="module")
+def app(folder: Path) -> Iterator[tuple[str, dict[str, str]]]:
     settings = {"DATA_DIR": str(folder / "local"), "TELEMETRY_BACKEND": "none", "CODE_VERSION": "abc123"}
     with HostProcess(ROOT, folder / "host", env=settings, options=["--auth"]) as host:
         key = json.loads((folder / "host" / "keys.json").read_text("utf-8"))["function"]
@@ -32,6 +39,20 @@ def test_a_run_without_data_ends_with_the_reason_and_fails_the_pipeline(
     assert start_run.main(["--kind", "validate", "--week", "2017-W45", "--minutes", "2"]) == 1
     said = capsys.readouterr().out
     assert "validate-2017-W45-a1 (new)" in said and '"status": "failed"' in said and "gate" in said
+
+
+def test_an_orchestration_carries_the_version_of_host_json(
+    app: tuple[str, dict[str, str]], folder: Path, tmp_path: Path
+) -> None:
+    durable = json.loads((ROOT / "host.json").read_text("utf-8"))["extensions"]["durableTask"]
+    wish = {"kind": "validate", "sales_week": "2017-W44", "reason": "test"}
+    start_run.run(app[0], wish, start_run.headers(app[1]), minutes=2)
+    for name in ("hub.sqlite", "hub.sqlite-wal"):  # the host keeps the hub to itself: look at a copy
+        shutil.copy(folder / "host" / name, tmp_path)
+    with closing(sqlite3.connect(tmp_path / "hub.sqlite")) as hub:
+        found = hub.execute("SELECT version FROM instances WHERE id = 'validate-2017-W44-a1'").fetchall()
+    assert found == [(durable["defaultVersion"],)]
+    assert durable["versionMatchStrategy"] == "CurrentOrOlder"  # old instances leave runs of a newer version alone
 
 
 def test_a_wrong_wish_is_refused_with_the_apps_words(
