@@ -81,8 +81,7 @@ def ours(panel: Panel, data: Path, work: Path, targets: list[int], effort: str) 
         models, out = work / f"models-{target}", work / f"forecasts-{target}.csv"
         _run("ml_jobs.train", "--data", data, "--out", models, "--cutoff", panel.week_at(target - 1),
              "--effort", effort)
-        _run("ml_jobs.score", "--data", data, "--models", models, "--week", panel.week_at(target), "--out", out,
-             "--pairs", "all")
+        _run("ml_jobs.score", "--data", data, "--models", models, "--week", panel.week_at(target), "--out", out)
         with out.open(encoding="utf-8") as handle:
             for row in csv.DictReader(handle):
                 key = (f"{row['store_id']}|{row['product_id']}", target)

@@ -24,8 +24,6 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--segments", default="", help="comma-separated segment and baseline keys; default: all series")
     parser.add_argument("--horizon", type=int, default=1, help="weeks to forecast, as far as the models can")
     parser.add_argument("--scheme", default="", help="columns that make a segment, as in training")
-    parser.add_argument("--pairs", choices=("active", "all"), default="active",
-                        help="active series only, or every pair that ever sold")
     parser.add_argument("--features", type=Path, help="also write the week's feature rows for the online scorer here")
     options = parser.parse_args(arguments)
     from ml_jobs.forecasting import scoring, serving
@@ -39,9 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         panel = read_panel(options.data, SalesWeek.parse(options.week).plus(-1), options.horizon)
         segments = Segments.of(panel, options.scheme or DEFAULT_SCHEME)
-        rows, report = scoring.score(
-            panel, segments, options.models, wanted or None, every_pair=options.pairs == "all"
-        )
+        rows, report = scoring.score(panel, segments, options.models, wanted or None)
         checks = check_forecasts(rows)
         scoring.write(rows, out)
         if options.features:

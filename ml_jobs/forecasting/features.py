@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from ml_jobs.forecasting.known_ahead import WEATHER
 from ml_jobs.forecasting.panel import Panel
 from ml_jobs.forecasting.tables import FloatArray, IntArray
+from ml_jobs.forecasting.weather import WEATHER
 
 Matrix = np.ndarray[Any, np.dtype[np.float32]]
 Mask = np.ndarray[Any, np.dtype[np.bool_]]

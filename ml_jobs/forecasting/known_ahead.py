@@ -7,24 +7,21 @@ weather that was *forecast* is read, never weather that was measured.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ml_jobs.forecasting.tables import (
-    IntArray,
-    Table,
-    extra_columns,
-    read_optional,
-)
+from ml_jobs.forecasting import weather
+from ml_jobs.forecasting.tables import WEEK_COLUMNS, FloatArray, IntArray, Table, extra_columns, read_optional
 
 Matrix = np.ndarray[Any, np.dtype[np.float32]]
 MAX_FLAGS = 20  # more known-future columns than this would only add noise and memory
 MAX_EVENT_NAMES = 12
 RECURRENT = 10  # an event seen in fewer history weeks than this teaches noise (measured on a year of holidays)
-WEATHER = ("tmax_c", "tmin_c", "precip_mm", "snow_mm", "wind_ms")
+NOT_FLAGS = frozenset({*WEEK_COLUMNS, "region", "name", "end_date", "issued_on"})
 FLAG_FILES = ("promotions.csv", "events.csv", "known_future.csv")
 
 
@@ -79,12 +76,15 @@ def read(folder: Path, index: Index) -> KnownAhead:
         table = read_optional(folder, name)
         if table is None:
             continue
-        for column in extra_columns(table, ("store_id", "product_id", "units")):
+        weeks = table.weeks() - index.first_week
+        for column, values in _flag_values(table, weeks, index.weeks):
             if len(flags) < MAX_FLAGS:
                 flag_names.append(column)
-                flags.append(_flag(table, column, index))
+                flags.append(_flag(table, weeks, values, index))
     empty = np.zeros((len(index.store_of), index.columns, 0), dtype=np.float32)
-    history, ahead = _weather(read_optional(folder, "weather.csv"), index)
+    history, ahead = weather.read(
+        folder, index.store_labels.get("zip"), index.first_week, index.weeks, index.columns
+    )
     return KnownAhead(
         event_names=event_names, events=events, flag_names=tuple(flag_names),
         flags=np.stack(flags, axis=2) if flags else empty, weather=history, weather_ahead=ahead,
@@ -95,9 +95,7 @@ def _events(table: Table | None, index: Index) -> tuple[tuple[str, ...], Matrix]
     """Return days of special events by store and week: all, each kind, each name that recurs in history."""
     if table is None:
         return (), np.zeros((len(index.stores), index.columns, 0), dtype=np.float32)
-    weeks = table.weeks() - index.first_week
-    inside = (weeks >= 0) & (weeks < index.columns)
-    days = table.numbers("days", empty=1.0) if "days" in table.names else np.ones(table.rows)
+    rows, weeks, days = _days_by_week(table, index)
     groups: list[tuple[str, list[str]]] = [("all", ["all"] * table.rows)]
     kind = table.first_of(("kind", "type"))
     if kind is not None:
@@ -112,28 +110,49 @@ def _events(table: Table | None, index: Index) -> tuple[tuple[str, ...], Matrix]
     layers: list[Matrix] = []
     for group, values in groups:
         history = Counter(
-            value for value, week in {(value, int(week)) for value, week in zip(values, weeks, strict=True)}
-            if 0 <= week < index.weeks
+            value for value, week in {(values[row], int(week)) for row, week in zip(rows, weeks, strict=True)}
+            if week < index.weeks
         )
         often = [value for value, count in sorted(history.items()) if count >= RECURRENT]
         for value in often[:MAX_EVENT_NAMES]:
             layer = np.zeros((len(index.stores), index.columns), dtype=np.float32)
-            for row, (own, week) in enumerate(zip(values, weeks, strict=True)):
-                if own == value and inside[row]:
-                    layer[regions[row], int(week)] += days[row]
+            for row, week, count in zip(rows.tolist(), weeks.tolist(), days.tolist(), strict=True):
+                if values[row] == value:
+                    layer[regions[row], week] += count
             names.append(f"{group}:{value}")
             layers.append(layer)
     for column in extra_columns(table, ("days",)):
         layer = np.zeros((len(index.stores), index.columns), dtype=np.float32)
         numbers = table.numbers(column, empty=0.0)
-        for place in np.flatnonzero(inside).tolist():
-            at = (regions[place], int(weeks[place]))
-            layer[at] = np.maximum(layer[at], numbers[place])
+        for row, week in zip(rows.tolist(), weeks.tolist(), strict=True):
+            layer[regions[row], week] = np.maximum(layer[regions[row], week], numbers[row])
         names.append(f"flag:{column}")
         layers.append(layer)
     if not layers:
         return (), np.zeros((len(index.stores), index.columns, 0), dtype=np.float32)
     return tuple(names), np.stack(layers, axis=2)
+
+
+def _days_by_week(table: Table, index: Index) -> tuple[IntArray, IntArray, FloatArray]:
+    """Return row, week column and days of every (event, week) that lies in history or horizon.
+
+    A row is about one week (`sales_week`, with `days`), or about the days from `start_date` to `end_date`.
+    """
+    if "start_date" not in table.names:
+        weeks = table.weeks() - index.first_week
+        days = table.numbers("days", empty=1.0) if "days" in table.names else np.ones(table.rows)
+        rows = np.flatnonzero((weeks >= 0) & (weeks < index.columns))
+        return rows, weeks[rows], days[rows]
+    begins, ends = table.days("start_date"), table.days(table.first_of(("end_date",)) or "start_date")
+    spans = [
+        (row, column, min(end, monday + 6) - max(begin, monday) + 1)
+        for row, (begin, end) in enumerate(zip(begins.tolist(), ends.tolist(), strict=True))
+        for column in range(max((begin - 1) // 7 - index.first_week, 0),
+                            min((end - 1) // 7 - index.first_week + 1, index.columns))
+        for monday in [(column + index.first_week) * 7 + 1]
+    ]
+    found = np.array(spans, dtype=np.int64).reshape(-1, 3)
+    return found[:, 0], found[:, 1], found[:, 2].astype(np.float64)
 
 
 def _regions(table: Table, index: Index) -> list[IntArray]:
@@ -147,11 +166,35 @@ def _regions(table: Table, index: Index) -> list[IntArray]:
     return [stores[code] for code in coded.codes]
 
 
-def _flag(table: Table, column: str, index: Index) -> Matrix:
+YES, NO = frozenset({"y", "yes", "true", "t"}), frozenset({"n", "no", "false", "f", ""})
+
+
+def _flag_values(table: Table, weeks: IntArray, history: int) -> Iterator[tuple[str, FloatArray]]:
+    """Yield the known-future columns of a table as numbers by row.
+
+    Numbers are taken as they are, yes and no as 1 and 0; any other text becomes a flag for each value that recurs.
+    """
+    for column in extra_columns(table, ("store_id", "product_id", "units")):
+        yield column, table.numbers(column, empty=0.0)
+    for column in table.names:
+        if table.is_numeric(column) or column in NOT_FLAGS or column.endswith("_id"):
+            continue
+        coded = table.text(column)
+        words = [value.strip().lower() for value in coded.values]
+        if set(words) <= YES | NO:
+            yield column, np.array([float(word in YES) for word in words] or [0.0])[coded.codes]
+            continue
+        found = Counter(code for code, week in set(zip(coded.codes.tolist(), weeks.tolist(), strict=True))
+                        if 0 <= week < history)
+        often = sorted((coded.values[code], code) for code, count in found.items()
+                       if count >= RECURRENT and words[code])
+        for value, code in often[:MAX_EVENT_NAMES]:
+            yield f"{column}:{value}", (coded.codes == code).astype(np.float64)
+
+
+def _flag(table: Table, weeks: IntArray, values: FloatArray, index: Index) -> Matrix:
     """Return one known-future number as series x week; keys may be store, product, both or only the week."""
-    weeks = table.weeks() - index.first_week
-    values = table.numbers(column, empty=0.0)
-    inside = (weeks >= 0) & (weeks < index.columns)
+    inside = (weeks >= 0) & (weeks < index.columns) & (values != 0)  # a second row of a week must not undo the first
     stores = table.text("store_id").remap(index.store_rank) if "store_id" in table.names else None
     products = table.text("product_id").remap(index.product_rank) if "product_id" in table.names else None
     if stores is not None and products is not None:
@@ -171,27 +214,3 @@ def _flag(table: Table, column: str, index: Index) -> Matrix:
     if stores is not None:
         return grid[index.store_of]
     return grid[index.product_of] if products is not None else np.repeat(grid, len(index.store_of), axis=0)
-
-
-def _weather(table: Table | None, index: Index) -> tuple[Matrix | None, Matrix | None]:
-    """Return measured and forecast weather as store x week x measure, NaN where there is none."""
-    if table is None or "zip" not in table.names or "zip" not in index.store_labels:
-        return None, None
-    places = sorted(set(index.store_labels["zip"]) - {""})
-    rank = {place: i for i, place in enumerate(places)}
-    if not places:
-        return None, None
-    weeks = table.weeks() - index.first_week
-    codes = table.text("zip").remap(rank)
-    origin = table.text("origin")
-    forecast = np.array([value == "forecast" for value in origin.values])[origin.codes]
-    grids = [np.full((len(places) + 1, index.columns, len(WEATHER)), np.nan, dtype=np.float32) for _ in range(2)]
-    for grid, chosen, end in ((grids[0], ~forecast, index.weeks), (grids[1], forecast, index.columns)):
-        fits = chosen & (codes >= 0) & (weeks >= 0) & (weeks < end)
-        for column, name in enumerate(WEATHER):
-            if name in table.names:
-                grid[codes[fits], weeks[fits], column] = table.numbers(name, empty=0.0)[fits]
-    of_store = np.array([rank.get(place, len(places)) for place in index.store_labels["zip"]])
-    return grids[0][of_store], grids[1][of_store]
-
-

@@ -32,6 +32,8 @@ class Scaling:
     @classmethod
     def of(cls, values: Matrix) -> Scaling:
         """Learn from training rows; a constant feature keeps spread 1."""
+        if not len(values):
+            return cls(np.zeros(values.shape[1]), np.ones(values.shape[1]))
         spread = values.std(axis=0, dtype=np.float64)
         return cls(values.mean(axis=0, dtype=np.float64), np.where(spread > 1e-6, spread, 1.0))
 

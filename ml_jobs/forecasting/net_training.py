@@ -47,6 +47,7 @@ EFFORTS = {
 }
 LEARNING_RATE = 4e-3
 UPDATE_RATE = 1e-3
+SHORTEST_CYCLE = 10  # steps; PyTorch divides by zero where a fifth of the cycle is a single one
 WEIGHT_DECAY = 1.0  # decoupled, times the learning rate; strong, because demand of small counts is mostly noise
 
 
@@ -198,7 +199,8 @@ def _fit(
     batch = int(np.clip(2 ** int(np.log2(max(len(usable) / 200, 1))), 64, 2048))
     steps = max(1, len(usable) // batch)
     optimizer = torch.optim.AdamW(net.parameters(), lr=rate, weight_decay=WEIGHT_DECAY)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=epochs * steps + 1, pct_start=0.2)
+    total = max(epochs * steps + 1, SHORTEST_CYCLE)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=total, pct_start=0.2)
     for _ in range(epochs):
         order = generator.permutation(usable)
         for step in range(steps):

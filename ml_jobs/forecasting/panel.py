@@ -31,6 +31,9 @@ from ml_jobs.forecasting.tables import (
 Matrix = np.ndarray[Any, np.dtype[np.float32]]
 UNKNOWN = ""
 # 20 selling weeks (or half of a shorter history) say enough of a series; 8 weeks without a sale: discontinued.
+ORDINARY_ROWS = 20
+FILL_WEEKS = 8
+LONGEST_HOLE = 52  # weeks; more is a mistyped year, not a lost file
 ACTIVITY = ActivityRule(min_selling_weeks=20, active_within_weeks=8)
 
 
@@ -41,7 +44,8 @@ class Panel:
     `units` is series x history weeks, `start` the first week index of each series. `store_of` and `product_of` number
     the store and product of each series. `labels` holds text attributes by column name: one value a store
     (region, store_format, ...) or a product (category, velocity, ...). `declared` is which series pairs.csv calls
-    active after the cutoff; None where the folder has no such file and the rule decides.
+    active after the cutoff; None where the folder has no such file. `lost` marks history weeks whose file is missing:
+    filled from the weeks before them, never learned from or judged on.
     """
 
     first_week: int
@@ -60,6 +64,7 @@ class Panel:
     shoppers: FloatArray
     shopper_names: tuple[str, ...]
     known: known_ahead.KnownAhead
+    lost: np.ndarray[Any, np.dtype[np.bool_]]
     declared: np.ndarray[Any, np.dtype[np.bool_]] | None = None
 
     @property
@@ -96,13 +101,15 @@ class Panel:
     def active(self, upto: int | None = None) -> np.ndarray[Any, np.dtype[np.bool_]]:
         """Return which series are worth a forecast after week index `upto` (default: the whole history).
 
-        Active = enough selling weeks in history and a sale within the last weeks; the rest is explained by
-        `inactive_reason`.
+        Where pairs.csv decides: what it declares now; for earlier weeks enough selling weeks and a recent sale, the
+        rule that it was made with. A plain folder without it expects a forecast of all that ever sold.
         """
         if upto is None and self.declared is not None:
             return self.declared
         end = self.weeks if upto is None else upto
         sold = self.units[:, :end] > 0
+        if self.declared is None:
+            return np.asarray(sold.any(axis=1))
         enough = sold.sum(axis=1) >= ACTIVITY.weeks_needed(end)
         recent = sold[:, max(0, end - ACTIVITY.active_within_weeks) :].any(axis=1)
         return np.asarray(enough & recent)
@@ -121,9 +128,9 @@ def read_panel(folder: Path, cutoff: SalesWeek, horizon: int = 1) -> Panel:
     weeks = deliveries.weeks()
     store_text = deliveries.text(deliveries.need("store_id", "store"))
     product_text = deliveries.text(deliveries.need("product_id", "product"))
-    units = np.maximum(deliveries.numbers(deliveries.need("units", "quantity")), 0.0)
     last = week_number(cutoff)
     seen = weeks <= last
+    units = deliveries.numbers(deliveries.need("units", "quantity"), needed=seen)
     if not seen.any():
         raise BadRequest(
             f"deliveries.csv has no row up to {cutoff}", file="deliveries.csv", field="cutoff", value=str(cutoff),
@@ -136,9 +143,25 @@ def read_panel(folder: Path, cutoff: SalesWeek, horizon: int = 1) -> Panel:
     pair = store_codes[seen] * len(products) + product_codes[seen]
     pairs, row = np.unique(pair, return_inverse=True)
     flat = np.bincount(row * count + (weeks[seen] - first), weights=units[seen], minlength=len(pairs) * count)
-    matrix: FloatArray = flat.reshape(len(pairs), count).astype(np.float64)
+    # Corrections cancel inside a week; a week that is negative after that sold nothing.
+    matrix: FloatArray = np.maximum(flat.reshape(len(pairs), count), 0.0).astype(np.float64)
     start = np.full(len(pairs), count, dtype=np.int64)
     np.minimum.at(start, row, weeks[seen] - first)
+    lost = lost_weeks(weeks[seen] - first, count)
+    if lost[-1]:
+        ends = week_of_number(first + int(np.flatnonzero(~lost)[-1]))
+        raise BadRequest(
+            f"deliveries.csv ends with {ends}, before the last week of history, {cutoff}", file="deliveries.csv",
+            field="sales_week", value=str(ends), remedy=f"deliver the weeks up to {cutoff}, or ask for an earlier week",
+        )
+    holes = np.diff(np.flatnonzero(~lost)) - 1
+    if holes.max(initial=0) > LONGEST_HOLE:
+        after = week_of_number(first + int(np.flatnonzero(~lost)[int(np.argmax(holes))]))
+        raise BadRequest(
+            f"deliveries.csv has no row for {int(holes.max())} weeks after {after}", file="deliveries.csv",
+            field="sales_week", value=str(after), remedy="deliver the missing weeks, or leave out what is before them",
+        )
+    _fill(matrix, start, lost)
     store_of, product_of = pairs // len(products), pairs % len(products)
     store_totals = np.bincount(store_of, weights=matrix.sum(axis=1), minlength=len(stores)).astype(np.float64)
     store_labels = _store_labels(folder, stores, store_totals)
@@ -150,8 +173,29 @@ def read_panel(folder: Path, cutoff: SalesWeek, horizon: int = 1) -> Panel:
         product_of=product_of, units=matrix.astype(np.float32), start=start,
         returns=_returns(folder, index, pairs, len(products)),
         store_labels=store_labels, product_labels=product_labels, pack_size=pack_size, shoppers=shoppers,
-        shopper_names=shopper_names, known=known_ahead.read(folder, index), declared=_declared(folder, index, pairs),
+        shopper_names=shopper_names, known=known_ahead.read(folder, index), lost=lost,
+        declared=_declared(folder, index, pairs),
     )
+
+
+def lost_weeks(weeks: IntArray, count: int) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Return which of `count` weeks have no row at all, where an ordinary week has so many that chance is ruled out.
+
+    A chain that sells nothing for a week is a file that never came. Taken for demand it would pull every level down.
+    """
+    rows = np.bincount(weeks, minlength=count)
+    lost = (rows == 0) & bool(np.median(rows[rows > 0]) >= ORDINARY_ROWS)
+    return np.asarray(lost)
+
+
+def _fill(units: FloatArray, start: IntArray, lost: np.ndarray[Any, np.dtype[np.bool_]]) -> None:
+    """Give lost weeks the mean of the known weeks before them, in place."""
+    for week in np.flatnonzero(lost).tolist():
+        before = [index for index in range(max(week - FILL_WEEKS, 0), week)]
+        for_series = start <= week - 1
+        since = np.maximum(start, week - FILL_WEEKS)
+        total = units[:, before].sum(axis=1)
+        units[for_series, week] = (total / np.maximum(week - since, 1))[for_series]
 
 
 def _ranked(text: Coded, seen: np.ndarray[Any, np.dtype[np.bool_]]) -> tuple[tuple[str, ...], IntArray]:

@@ -46,7 +46,9 @@ def collect(
         for ahead in range(1, panel.horizon + 1):
             block = features.build(panel, groups, series[at : at + CHUNK], first, panel.weeks - 1, ahead)
             names = block.names
-            keep = block.ready if share >= 1.0 else block.ready & (generator.random(len(block.ready)) < share)
+            keep = block.ready & ~panel.lost[block.week]
+            if share < 1.0:
+                keep &= generator.random(len(keep)) < share
             chosen = np.flatnonzero(keep)
             parts.append((
                 block.values[chosen], block.level[chosen], panel.units[block.series[chosen], block.week[chosen]],

@@ -6,6 +6,7 @@ stores.csv has a column `cluster`.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,7 @@ from ml_jobs.forecasting.tables import IntArray
 DEFAULT_SCHEME = "region-store_format-velocity"
 IDENTIFIERS = frozenset({"product_id", "store_id", "zip", "name"})  # one model each would be the opposite of a segment
 MAX_SEGMENTS = 500
+_NOT_IN_KEYS = re.compile(r"[^A-Za-z0-9_.]+")
 MIN_SERIES = 3  # fewer active series than this, or
 MIN_ROWS = 60  # fewer training rows, and a segment is too thin for a model of its own
 
@@ -42,7 +44,7 @@ class Segments:
                 f"scheme {scheme!r} would make one model per {', '.join(sorted(named))}", field="scheme", value=scheme,
                 remedy="segment by a few attributes such as region, store_format, category, velocity",
             )
-        labels = [panel.label(column) for column in columns]
+        labels = [_names(panel.label(column), column) for column in columns]
         of_store = [i for i, column in enumerate(columns) if column in panel.store_labels]
         keys = np.array(["-".join(parts) for parts in zip(*labels, strict=True)])
         if len(set(keys.tolist())) > MAX_SEGMENTS:
@@ -71,3 +73,14 @@ class Segments:
             key: {"series": total[key], "active": active[key], "thin": active[key] < MIN_SERIES}
             for key in sorted(total)
         }
+
+
+def _names(values: list[str], column: str) -> list[str]:
+    """Return the values as parts of a key, fit to name folders and jobs: letters, digits, points, underscores."""
+    names = {value: _NOT_IN_KEYS.sub("_", value).strip("._") or "none" for value in sorted(set(values))}
+    for name in sorted(set(names.values())):
+        both = [value for value in names if names[value] == name]
+        if len(both) > 1:
+            raise BadRequest(f"{column} {both[0]!r} and {both[1]!r} would both be called {name!r} in a segment's key",
+                             field=column, value=both[1], remedy="rename one of them")
+    return [names[value] for value in values]

@@ -66,7 +66,7 @@ def model_folders(models: Path) -> dict[str, Path]:
 
 
 def score(
-    panel: Panel, segments: Segments, models: Path, wanted: Iterable[str] | None = None, *, every_pair: bool = False
+    panel: Panel, segments: Segments, models: Path, wanted: Iterable[str] | None = None
 ) -> tuple[list[ForecastRow], list[SegmentScore]]:
     """Score the week after the panel's cutoff (and the models' horizon), for `wanted` keys or for every series.
 
@@ -77,7 +77,7 @@ def score(
     folders = model_folders(models)
     groups = features.Groups(panel)
     texts = features.category_texts(panel)
-    eligible = np.asarray((panel.units > 0).any(axis=1)) if every_pair else panel.active()
+    eligible = panel.active()
     keys = sorted(wanted) if wanted is not None else sorted(set(segments.keys.tolist()))
     lines: list[ForecastRow] = []
     report: list[SegmentScore] = []

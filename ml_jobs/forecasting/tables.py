@@ -6,6 +6,7 @@ folders that our conditioning did not make; anything else is refused by naming f
 
 from __future__ import annotations
 
+import csv
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -20,9 +21,11 @@ import pyarrow.csv as pacsv
 from domain.errors import BadRequest
 from domain.sales_weeks import SalesWeek
 
-WEEK_COLUMNS = ("sales_week", "week_start", "date", "week")
+WEEK_COLUMNS = ("sales_week", "week_start", "date", "week", "delivery_date", "return_date")
+LINEAGE_COLUMNS = frozenset({"source_file", "source_row"})  # where a row came from says nothing about demand
 IntArray = np.ndarray[Any, np.dtype[np.int64]]
 FloatArray = np.ndarray[Any, np.dtype[np.float64]]
+Mask = np.ndarray[Any, np.dtype[np.bool_]]
 
 
 def week_number(week: SalesWeek) -> int:
@@ -57,12 +60,15 @@ class Table:
 
     @classmethod
     def read(cls, path: Path) -> Table:
-        """Read a CSV file; raise BadRequest naming the file and the parser's complaint."""
+        """Read a CSV file, column names in lower case; raise BadRequest naming the file and what is wrong."""
         try:
             with path.open("rb") as handle:
                 header = handle.readline().decode("utf-8-sig").strip()
-            names = [name.strip().strip('"') for name in header.split(",")]
-            as_text = {name: pa.dictionary(pa.int32(), pa.string()) for name in names if _is_text(name)}
+            written = next(csv.reader([header]), [])
+            names = [name.strip().lower() for name in written]
+            _check_header(path, names)
+            text = pa.dictionary(pa.int32(), pa.string())
+            as_text = {name: text for name, own in zip(written, names, strict=True) if _is_text(own)}
             arrow = pacsv.read_csv(
                 path,
                 read_options=pacsv.ReadOptions(use_threads=False),
@@ -72,11 +78,12 @@ class Table:
             raise BadRequest(
                 f"{path.name}: {error}", file=path.name, remedy="write a comma-separated UTF-8 file with a header"
             ) from error
-        return cls(path, arrow)
+        wanted = [name for name in names if name not in LINEAGE_COLUMNS]
+        return cls(path, arrow.rename_columns(names).select(wanted))
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Column names as written."""
+        """Column names in file order."""
         return tuple(self._arrow.column_names)
 
     @property
@@ -108,8 +115,11 @@ class Table:
         codes = _array(merged.indices, pa.int64(), len(values)).astype(np.int64)
         return Coded((*values, "") if merged.indices.null_count else tuple(values), codes)
 
-    def numbers(self, name: str, *, empty: float | None = None) -> FloatArray:
-        """Return a column as float64; empty cells become `empty`, or raise BadRequest where that is None."""
+    def numbers(self, name: str, *, empty: float | None = None, needed: Mask | None = None) -> FloatArray:
+        """Return a column as float64; an empty cell becomes `empty`.
+
+        Where that is None an empty cell raises BadRequest, except in rows that are not `needed`: there it is NaN.
+        """
         column = self._arrow.column(name)
         if self.is_numeric(name):
             values = _array(_one_chunk(column), pa.float64(), np.nan)
@@ -118,13 +128,14 @@ class Table:
             values = np.array([self._number(text, name) for text in coded.values])[coded.codes]
         missing = ~np.isfinite(values)
         if missing.any():
-            if empty is None:
-                row = int(np.argmax(missing)) + 2
+            wrong = missing if needed is None else missing & needed
+            if empty is None and wrong.any():
+                row = int(np.argmax(wrong)) + 2
                 raise BadRequest(
                     f"{self.path.name}, line {row}: {name} is empty or not a number", file=self.path.name, row=row,
                     field=name, remedy="give a number in every row",
                 )
-            values = np.where(missing, empty, values)
+            values = np.where(missing, np.nan if empty is None else empty, values)
         return values
 
     def _number(self, text: str, name: str) -> float:
@@ -141,12 +152,22 @@ class Table:
         kind = self._arrow.column(name).type
         return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind))
 
-    def weeks(self) -> IntArray:
+    def weeks(self, name: str = "") -> IntArray:
         """Return the running week number of each row, from `2017-W45` or from an ISO date."""
-        name = self.need(*WEEK_COLUMNS)
+        name = name or self.need(*WEEK_COLUMNS)
         coded = self.text(name)
         numbers = np.array([self._week(value, name) for value in coded.values] or [0], dtype=np.int64)
         return numbers[coded.codes]
+
+    def days(self, name: str) -> IntArray:
+        """Return a column of ISO dates as day numbers, 0001-01-01 being 1; raise BadRequest for anything else."""
+        coded = self.text(name)
+        try:
+            numbers = [date.fromisoformat(value[:10]).toordinal() for value in coded.values]
+        except ValueError as error:
+            raise BadRequest(f"{self.path.name}: {name}: {error}", file=self.path.name, field=name,
+                             remedy="write ISO dates: 2017-11-06") from error
+        return np.array(numbers or [0], dtype=np.int64)[coded.codes]
 
     def _week(self, value: str, name: str) -> int:
         try:
@@ -158,6 +179,16 @@ class Table:
                 f"{self.path.name}: {name} {value!r} is neither an ISO week nor an ISO date", file=self.path.name,
                 field=name, value=value, remedy="write 2017-W45 or 2017-11-06",
             ) from error
+
+
+def _check_header(path: Path, names: Sequence[str]) -> None:
+    remedy = "write a comma-separated UTF-8 file with a header"
+    if len(names) == 1 and any(mark in names[0] for mark in ";\t|"):
+        raise BadRequest(f"{path.name} is not separated by commas: {names[0]!r}", file=path.name, row=1, remedy=remedy)
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise BadRequest(f"{path.name} has a column twice: {', '.join(twice)}", file=path.name, row=1, field=twice[0],
+                         remedy="name every column once; case does not count")
 
 
 def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
@@ -184,7 +215,7 @@ def _is_text(name: str) -> bool:
 
 _TEXT_COLUMNS = frozenset(WEEK_COLUMNS) | {
     "region", "store_format", "format", "zip", "opened_on", "closed_on", "name", "department", "category", "brand",
-    "velocity", "event", "kind", "origin", "cluster", "state", "segment",
+    "velocity", "event", "kind", "origin", "cluster", "state", "segment", "issued_on", "start_date", "end_date",
 }
 
 

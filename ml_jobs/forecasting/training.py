@@ -183,7 +183,8 @@ def segment_rows(bench: Workbench, pooled: PooledNet, series: IntArray) -> tuple
 def _judged_pairs(panel: Panel, series: IntArray, origins: Origins) -> tuple[IntArray, IntArray]:
     """Return the (series, week) pairs of the judging weeks that would have been scored."""
     pairs = [
-        (own[panel.active(week)[own]], week) for week in range(max(origins.judge, 1), panel.weeks) for own in [series]
+        (series[panel.active(week)[series]], week)
+        for week in range(max(origins.judge, 1), panel.weeks) if not panel.lost[week]
     ]
     chosen = np.concatenate([own for own, _ in pairs] or [np.zeros(0, dtype=np.int64)])
     weeks = np.concatenate([np.full(len(own), week) for own, week in pairs] or [np.zeros(0, dtype=np.int64)])
@@ -201,7 +202,7 @@ def _training_checks(loaded: model_files.TrainedModel, segment: ensemble.Segment
     checks = {
         "loads": True,
         "finite": bool(np.isfinite(units).all()),
-        "not_constant": bool(len(units) < 2 or np.ptp(units) > 0),
+        "not_constant": bool(len(units) < 2 or np.ptp(units) > 0 or np.ptp(segment.units) == 0),
     }
     broken = [name for name, passed in checks.items() if not passed]
     if broken:
