@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import hashlib
 import json
 import os
@@ -56,7 +57,8 @@ def main(arguments: list[str] | None = None) -> int:
     except requests.RequestException as error:
         console.print(f"[red]make run:[/red] the local host did not answer: {error}")
     except OSError as error:
-        console.print(f"[red]make run:[/red] {error.strerror or error}: {error.filename or options.data}")
+        remedy = "; free some space and call it again, it goes on where it was" if error.errno == errno.ENOSPC else ""
+        console.print(f"[red]make run:[/red] {error.strerror or error}: {error.filename or options.data}{remedy}")
     except KeyboardInterrupt:
         console.print("stopped; call make run again to go on where it was")
         return 130
