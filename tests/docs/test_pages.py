@@ -39,16 +39,22 @@ def test_every_persona_has_a_page_with_commands() -> None:
     assert {name for name, _ in commands()} == NAMES
 
 
-@pytest.mark.parametrize(("persona", "command"), commands())
+def test_make_lines_of_a_persona_are_steps_of_ci_and_the_others_run_here() -> None:
+    ci = re.search(r"^ci: ([a-z -]+) ##", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
+    assert ci
+    for persona, command in commands():
+        assert command.startswith("python -m ") or command.split()[1] in ci[1].split(), f"{persona}: {command}"
+
+
+@pytest.mark.parametrize(("persona", "command"), [one for one in commands() if one[1].startswith("python ")])
 def test_a_personas_command_runs(persona: str, command: str, tmp_path: Path) -> None:
-    assert command.startswith("python -m "), command
-    words = [sys.executable, *command.replace("--out dist", f"--out {tmp_path}").split()[1:]]
+    words = [sys.executable, *re.sub(r"--out \S+", f"--out {tmp_path}", command).split()[1:]]
     done = subprocess.run(words, cwd=ROOT, env=os.environ, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout
 
 
-@pytest.mark.parametrize("page", [*PAGES, ROOT / "README.md"], ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "README.md", ROOT / "CONTRIBUTING.md"], ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text("utf-8")):
         if not target.startswith(("http://", "https://")):
@@ -65,6 +71,7 @@ def test_links_lead_somewhere(page: Path) -> None:
         DOCS / "security.md",
         DOCS / "architecture.md",
         DOCS / "scaling.md",
+        ROOT / "CONTRIBUTING.md",
     ],
     ids=lambda page: page.name,
 )
