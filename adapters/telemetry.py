@@ -3,7 +3,7 @@
 The only module that imports opencensus, and the one place to change when its successor takes over. Two layers:
 
     AppTelemetry        what the app calls; never raises, never decides anything; adds ids, trace and run
-    OpenCensusExporter  OpenCensus' queue, worker, disk storage and envelopes, with a transport of our own
+    OpenCensusExporter  OpenCensus' queue, worker, disk storage and envelopes, over telemetry_transport.Transport
 
 OpenCensus as it comes loses telemetry when the network fails, when the quota is used up, when a batch cannot be
 written to disk, when the instance is frozen, and it stops the app from loading when the connection string is
@@ -14,8 +14,6 @@ host carries those already, and events never pass through a logger, so that no r
 from __future__ import annotations
 
 import atexit
-import gzip
-import json
 import logging
 import os
 import tempfile
@@ -27,13 +25,13 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import urlsplit
 
 from adapters import telemetry_context
 from adapters.telemetry_connection import Connection, parse_client_id, parse_connection
 from adapters.telemetry_context import RunContext
 from adapters.telemetry_events import EVENTS
 from adapters.telemetry_log import LineLog, Nowhere
+from adapters.telemetry_transport import POST_SECONDS, Transport
 from adapters.telemetry_values import Item, as_numbers, as_texts
 from domain.errors import ShelfcastError
 from settings import Settings
@@ -45,14 +43,7 @@ QUEUE_CAPACITY = 65_536  # a run of 84 models and 9 sources emits some 500 event
 EMIT_WAIT_SECONDS = 1.0  # longest that an emitter is held up when even that queue is full
 EXPORT_SECONDS = 1.0  # an instance may freeze at any time, so little may wait in memory
 BATCH_ITEMS = 100
-POST_SECONDS = 10.0
-RETRY_FIRST_SECONDS, RETRY_LONGEST_SECONDS = 0.5, 60.0
 HELD_ITEMS = 20_000  # kept in memory when the disk refuses too
-MAX_REDIRECTS = 5
-SCOPE = "https://monitor.azure.com//.default"
-REDIRECTS = frozenset((307, 308))
-DROPS = frozenset((400, 404, 405, 410, 411, 414, 415, 422))  # the same bytes would be refused for ever
-RETRIES = frozenset((401, 402, 403, 408, 425, 429, 439, 500, 502, 503, 504))
 
 
 class Backend(Protocol):
@@ -207,11 +198,9 @@ class OpenCensusExporter:
         from opencensus.ext.azure.common.storage import LocalFileStorage
         from opencensus.ext.azure.log_exporter import Worker
 
-        self._key, self._endpoint, self._credential = connection.instrumentation_key, connection.endpoint, credential
-        self._post_seconds = post_seconds
+        self._key = connection.instrumentation_key
+        self._transport = Transport(connection.endpoint, credential, post_seconds)
         self._held: list[Any] = []
-        self._failures, self._not_before = 0, 0.0
-        self.sent, self.dropped = 0, 0
         self._folder = folder or Path(tempfile.gettempdir()) / f"shelfcast-telemetry-{self._key}"
         self._storage: Any = LocalFileStorage(path=str(self._folder), source="Shelfcast")  # type: ignore[no-untyped-call]
         # Worker asks its target for these two names and calls `_export`.
@@ -221,6 +210,16 @@ class OpenCensusExporter:
         self._worker.start()
         atexit.register(self.close)
 
+    @property
+    def sent(self) -> int:
+        """How many items the service has taken."""
+        return self._transport.sent
+
+    @property
+    def dropped(self) -> int:
+        """How many items are lost: refused for good, or without room in queue, disk and memory."""
+        return self._transport.dropped
+
     def put(self, item: Item) -> None:
         """Queue the item; when the queue is full, wait a moment, then count it as dropped."""
         import queue
@@ -229,7 +228,7 @@ class OpenCensusExporter:
             # OpenCensus' own `put` swallows the overflow; its inner queue tells.
             self._queue._queue.put(_envelope(item, self._key), block=True, timeout=EMIT_WAIT_SECONDS)
         except queue.Full:
-            self._drop(1, "the queue is full")
+            self._transport.drop(1, "the queue is full")
 
     def flush(self, seconds: float) -> bool:
         """Hand over what is queued, on disk and in memory; also what the worker already holds."""
@@ -262,7 +261,7 @@ class OpenCensusExporter:
         """Called by the worker for each batch, also for an empty one: then what waits on disk gets its turn."""
         try:
             if batch:
-                self._keep(self._send(list(batch)))
+                self._keep(self._transport.send(list(batch)))
             self._drain()
         finally:
             if event:
@@ -271,14 +270,14 @@ class OpenCensusExporter:
     def _drain(self) -> None:
         held, self._held = self._held, []
         if held:
-            self._keep(self._send(held))
+            self._keep(self._transport.send(held))
         for blob in self._storage.gets():
-            if time.monotonic() < self._not_before:
+            if self._transport.is_waiting:
                 return
-            if not blob.lease(self._post_seconds + 5):
+            if not blob.lease(self._transport.post_seconds + 5):
                 continue  # another process was quicker
             envelopes = list(blob.get() or ())
-            remaining = self._send(envelopes)
+            remaining = self._transport.send(envelopes)
             if envelopes and len(remaining) == len(envelopes):
                 blob.lease(0)  # at once free again, for us or for another process
                 return
@@ -291,86 +290,7 @@ class OpenCensusExporter:
         room = HELD_ITEMS - len(self._held)
         self._held += envelopes[:room]
         if len(envelopes) > room:
-            self._drop(len(envelopes) - room, "the disk refuses and memory is full")
-
-    def _send(self, envelopes: list[Any]) -> list[Any]:
-        """Post the envelopes and return those that must be tried again."""
-        import requests
-        from azure.core.exceptions import AzureError
-
-        if not envelopes or time.monotonic() < self._not_before:
-            return envelopes
-        try:
-            response = self._post(envelopes)
-        except (requests.RequestException, AzureError, OSError) as error:
-            return self._later(envelopes, f"{type(error).__name__}: {error}")
-        status = response.status_code
-        if status == 200:
-            return self._accepted(len(envelopes))
-        if status == 206:
-            return self._partly(envelopes, response.text)
-        if status == 413 and len(envelopes) > 1:
-            middle = len(envelopes) // 2
-            return self._send(envelopes[:middle]) + self._send(envelopes[middle:])
-        if status in DROPS or status == 413:
-            self._drop(len(envelopes), f"the service refused them with {status}: {response.text[:200]}")
-            return []
-        return self._later(envelopes, f"status {status}", response.headers.get("Retry-After", ""))
-
-    def _post(self, envelopes: list[Any]) -> Any:
-        import requests
-
-        headers = {"Accept": "application/json", "Content-Type": "application/json", "Content-Encoding": "gzip"}
-        if self._credential is not None:
-            headers["Authorization"] = f"Bearer {self._credential.get_token(SCOPE).token}"
-        body = gzip.compress(json.dumps(envelopes).encode(), compresslevel=5)
-        for _ in range(MAX_REDIRECTS):
-            response = requests.post(
-                self._endpoint + "/v2.1/track", data=body, headers=headers, timeout=self._post_seconds,
-                allow_redirects=False,
-            )
-            target = urlsplit(response.headers.get("Location", ""))
-            safe = target.netloc and target.scheme == urlsplit(self._endpoint).scheme
-            if response.status_code not in REDIRECTS or not safe:
-                break
-            self._endpoint = f"{target.scheme}://{target.netloc}"
-        return response
-
-    def _partly(self, envelopes: list[Any], body: str) -> list[Any]:
-        try:
-            answer = json.loads(body)
-            errors = {int(error["index"]): int(error["statusCode"]) for error in answer["errors"]}
-            complete = int(answer["itemsAccepted"]) + len(errors) >= len(envelopes)
-            again = [envelopes[index] for index, status in errors.items() if status in RETRIES]
-        except (ValueError, KeyError, TypeError, IndexError):
-            complete, errors, again = False, {}, []
-        if not complete:
-            return self._later(envelopes, "an answer 206 that cannot be read")
-        self._accepted(len(envelopes) - len(errors))
-        if refused := len(errors) - len(again):
-            self._drop(refused, "the service refused single items")
-        return self._later(again, "some items") if again else []
-
-    def _accepted(self, count: int) -> list[Any]:
-        self.sent += count
-        self._failures, self._not_before = 0, 0.0
-        return []
-
-    def _later(self, envelopes: list[Any], cause: str, retry_after: str = "") -> list[Any]:
-        wait = min(RETRY_LONGEST_SECONDS, RETRY_FIRST_SECONDS * 2**self._failures)
-        if retry_after.isdigit():
-            wait = min(RETRY_LONGEST_SECONDS, max(wait, float(retry_after)))
-        self._failures = min(self._failures + 1, 10)
-        self._not_before = time.monotonic() + wait
-        if self._failures == 1:
-            _logger.warning("telemetry waits on disk, Application Insights did not take it: %s", cause)
-        return envelopes
-
-    def _drop(self, count: int, cause: str) -> None:
-        if self.dropped == 0:
-            _logger.error("telemetry is lost: %s", cause)
-        self.dropped += count
-
+            self._transport.drop(len(envelopes) - room, "the disk refuses and memory is full")
 
 def _envelope(item: Item, key: str) -> Any:
     """Return the item as OpenCensus' envelope, made in the emitter's thread so that its trace is right."""

@@ -1,0 +1,172 @@
+"""What a run tells beyond its forecasts: realised accuracy, drift, the next due week, and the raw rows of a number."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from adapters.lake import BlobLake
+from adapters.telemetry import AppTelemetry
+from adapters.telemetry_log import LineLog
+from conditioning.raw_row_index import RawRows
+from dashboard.alert_check import check, read_log
+from domain import lake_paths
+from domain.sales_weeks import SalesWeek
+from orchestrators import drifting, realising, watchdog
+from orchestrators.explaining import raw_rows
+from orchestrators.ledger import RunLedger
+from orchestrators.reading import model_rows
+from orchestrators.schedule import next_week
+from tests.orchestrators.memory_lake import EPOCH, MemoryLake
+from tests.orchestrators.world import WEEK, World, make_world
+
+NEXT = "2017-W46"
+
+
+@pytest.fixture
+def world() -> World:
+    return make_world(MemoryLake())
+
+
+def deliver(world: World, sold: Callable[[int], float]) -> dict[str, Any]:
+    """Return a later run whose curated deliveries know the published week: `sold(n)` units of the n-th pair."""
+    lake, folder = world.services.lake, f"{NEXT}/later/"
+    lines = ["store_id,product_id,sales_week,units"]
+    for number, product in enumerate(("0001", "0002")):
+        lines += [f"{number:04d},{product},{week},{units}" for week, units in
+                  (("2017-W43", 6.0), ("2017-W44", 8.0), (WEEK, sold(number))) if units]
+    lake.write(lake_paths.CURATED, f"{folder}deliveries.csv", ("\n".join(lines) + "\n").encode())
+    lake.write_json(lake_paths.CURATED, f"{folder}manifest.json", {"pins": {"deliveries": {WEEK: "v"}}})
+    return {"run_id": f"weekly-{NEXT}-a1", "sales_week": NEXT, "correlation_id": "c",
+            "folder": lake_paths.datastore_uri(lake_paths.CURATED, folder)}
+
+
+def test_published_forecasts_are_measured_when_their_actuals_arrive(world: World) -> None:
+    run_id = world.run()  # forecasts 9 units for each of the two pairs
+    rows = realising.realise_weeks(world.services, deliver(world, lambda number: 10.0 if number == 0 else 0.0))
+    fast, slow = rows
+    assert (fast["run_id"], fast["sales_week"], fast["segment"]) == (run_id, WEEK, "r001-large-fast")
+    assert fast["mape"] == pytest.approx(0.1) and fast["baseline_mape"] == pytest.approx(0.3)
+    assert (slow["mape"], slow["rmse_0"], slow["evaluated"]) == (None, 9.0, 1)  # nothing sold: no percentage
+    assert world.services.results.realised == rows
+    assert world.services.telemetry.events.count("forecast_realised") == 2
+
+
+def test_a_week_without_actuals_or_without_forecasts_is_not_judged(world: World) -> None:
+    assert realising.realise_weeks(world.services, deliver(world, lambda _: 1.0)) == []
+    world.run()
+    assert realising.realise_weeks(world.services, {**deliver(world, lambda _: 1.0), "sales_week": WEEK}) == []
+
+
+@pytest.mark.parametrize(("lost", "weeks"), [([1, 1], 2), ([1, 0, 1], 1), ([0, 1, 1], 0), ([1], 1)])
+def test_a_losing_streak_counts_from_the_newest_week(lost: list[int], weeks: int) -> None:
+    rows = [{"segment": "s", "sales_week": str(SalesWeek.parse(WEEK).plus(-back)), "mape": 0.5,
+             "baseline_mape": 0.4 if bad else 0.6} for back, bad in enumerate(lost)]
+    assert realising.newest_realised(rows)["s"]["weeks"] == weeks
+
+
+def test_the_drift_that_scoring_measured_reaches_ledger_tables_and_alert(world: World, tmp_path: Path) -> None:
+    run_id = world.run()
+    ledger = RunLedger(world.services.lake)
+    (item,) = ledger.jobs(run_id, "score")["items"].values()  # type: ignore[index]
+    container, prefix = lake_paths.parse_datastore_uri(item["output"])
+    told = [{"feature": name, "psi": psi, "ks": 0.2, "threshold": 0.25, "verdict": verdict}
+            for name, psi, verdict in (("lag_1", 0.4, "act"), ("lag_2", 0.12, "watch"))]
+    world.services.lake.write_json(
+        container, f"{prefix}forecasts.summary.json", {"segments": {"r001-large-fast": {"drift": told}}}
+    )
+    world.services.telemetry = AppTelemetry(LineLog(tmp_path / "log.jsonl"))  # type: ignore[assignment]
+    rows = drifting.note_drift(world.services, ledger.run(run_id))
+    assert [(row["feature"], row["breached"]) for row in rows] == [("lag_1", True), ("lag_2", False)]
+    assert world.services.results.drift == rows == ledger.noted(run_id, drifting.NOTE)
+    assert fired(world, tmp_path) == ["drift"]
+
+
+def fired(world: World, folder: Path) -> list[str]:
+    """Return the alert rules that fire on what was really emitted, with the watchdog's own sign of life."""
+    tables = read_log(folder / "log.jsonl")
+    now = max(row["timestamp"] for row in tables["customEvents"])
+    moment = EPOCH.fromisoformat(now.replace("Z", "+00:00"))
+    alive = {"timestamp": now, "name": "watchdog", "customDimensions": {"event_id": "w"}, "customMeasurements": {}}
+    tables["customEvents"].append(alive)
+    return [one.rule for one in check(tables, moment + timedelta(minutes=1))]
+
+
+def test_what_the_watchdog_finds_raises_the_alert_that_is_meant_for_it(world: World, tmp_path: Path) -> None:
+    run_id = world.run()
+    weeks = [WEEK, "2017-W44"]
+    RunLedger(world.services.lake).note(run_id, realising.NOTE, [
+        {"segment": "r001-large-fast", "sales_week": week, "mape": 0.4, "baseline_mape": 0.3} for week in weeks
+    ])
+    assert model_rows(world.services)["models"][1]["realised"]["weeks"] == 2
+    world.services.telemetry = AppTelemetry(LineLog(tmp_path / "log.jsonl"))  # type: ignore[assignment]
+    watchdog.look_around(world.services)
+    assert fired(world, tmp_path) == ["model_worse_than_baseline"]
+    world.services.scenario = replace(world.services.scenario, mape_target=0.05)
+    old = watchdog.Instance("weekly-2017-W40-a1", False, world.services.clock.now() - timedelta(hours=25))
+    late = watchdog.Instance("weekly-2017-W41-a1", True, world.services.clock.now() - timedelta(minutes=16))
+    world.services.lake.write_json("conditioned", "deliveries/2017-W45/current.json", {})
+    world.services.clock.time = EPOCH + timedelta(hours=30)
+    told = watchdog.look_around(world.services, [old, late])["findings"]
+    assert {one["cause"] for one in told if one["event"] == "queue_backlog"} == {
+        "orchestrations wait to start", "orchestrations run for a day",
+    }
+    assert sorted(fired(world, tmp_path)) == ["model_worse_than_baseline", "queue_backlog", "run_overdue"]
+
+
+def test_a_segment_that_never_had_a_model_is_shown_in_failover(world: World) -> None:
+    run_id = world.run()
+    path = f"{run_id}/lineup.json"
+    lineup, _ = world.services.lake.read_json("runs", path)
+    lineup["lineup"]["r002-large-fast"] = {"failover": True, "source": "baseline", "reason": "too few series"}
+    world.services.lake.write_json("runs", path, lineup)
+    row = next(row for row in model_rows(world.services)["models"] if row["segment"] == "r002-large-fast")
+    assert (row["stage"], row["failover"], row["failover_reason"]) == ("none", True, "too few series")
+    assert sum(row["failover"] for row in model_rows(world.services)["models"]) == 1
+
+
+def test_the_next_week_is_due_a_day_after_its_deliveries_and_gaps_are_missing() -> None:
+    lake: Any = MemoryLake()
+    assert next_week(lake) is None
+    for week in ("2017-W43", "2017-W44"):
+        lake.write_json("conditioned", f"deliveries/{week}/current.json", {})
+    due = next_week(lake)
+    assert due is not None and (str(due.sales_week), due.due_at) == (WEEK, EPOCH + timedelta(hours=24))
+    assert due.has_arrived and due.missing == ()
+    for week in ("2017-W42", WEEK):
+        lake.write_json("published", f"{week}/current.json", {})
+    due = next_week(lake)
+    assert due is not None and (str(due.sales_week), due.has_arrived) == (NEXT, False)
+    assert due.due_at == EPOCH + timedelta(days=8)
+    assert [str(week) for week in due.missing] == ["2017-W43", "2017-W44"]
+
+
+def test_every_raw_row_of_a_pair_is_found_in_an_index_of_any_size(lake: BlobLake) -> None:
+    index, expected = RawRows(), {}
+    weeks = [str(SalesWeek.parse(WEEK).plus(-back)) for back in range(30, 0, -1)]
+    for week in weeks:
+        rows = [(f"S{store:05d}", f"P{product:05d}") for product in range(40) for store in range(30)]
+        rows += [("S00007", "P00003")]  # a second delivery of the same week
+        monday = SalesWeek.parse(week).monday.isoformat()
+        index.add(week, pa.table({
+            "store_id": [row[0] for row in rows], "product_id": [row[1] for row in rows],
+            "delivery_date": [monday] * len(rows), "units": [str(number) for number in range(len(rows))],
+            "source_file": [f"{week}.csv"] * len(rows), "source_row": [str(n) for n in range(1, len(rows) + 1)],
+        }))
+        for number, pair in enumerate(rows, 1):
+            expected.setdefault(pair, []).append([*pair, week, monday, str(number - 1), str(number)])
+    assert index.write(lake, lake_paths.CURATED, "w/v.raw_rows.csv") == 30 * 1201
+    assert index.files[weeks[0]] == f"{weeks[0]}.csv"
+    assert lake.info(lake_paths.CURATED, "w/v.raw_rows.csv").size > 1_000_000  # type: ignore[union-attr]
+    for pair in (("S00000", "P00000"), ("S00007", "P00003"), ("S00015", "P00020"), ("S00029", "P00039")):
+        assert list(raw_rows(lake, lake_paths.CURATED, "w/v.raw_rows.csv", *pair)) == expected[pair]
+    for pair in (("A", "P00000"), ("S00007", "P00003x"), ("Z", "Z")):
+        assert list(raw_rows(lake, lake_paths.CURATED, "w/v.raw_rows.csv", *pair)) == []
+    assert list(raw_rows(lake, lake_paths.CURATED, "w/none.raw_rows.csv", "S00000", "P00000")) == []
+    assert lake.read_range(lake_paths.CURATED, "w/v.raw_rows.csv", 10**9, 10) == b""
