@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 SHORT_WAIT = 10.0  # seconds, when the storage account asks for patience without saying how long
 RANGE_BYTES = 4 * 1024 * 1024  # one ranged GET; larger only costs memory (measured)
+BEYOND_THE_END = 416  # what storage answers to a range that begins after the blob's last byte
 BLOCK_BYTES = 4 * 1024 * 1024  # one staged block; 50,000 blocks a blob bound a file to 195 GB
 
 
@@ -220,6 +221,25 @@ class BlobLake:
                 name_starts_with=prefix or None, include=["metadata"]
             ):
                 yield BlobInfo(blob.name, _etag(blob.etag), blob.size, blob.last_modified, dict(blob.metadata or {}))
+
+    def folders(self, container: str) -> Iterator[str]:
+        """Yield the names of the folders at the top of a container, without reading what is in them."""
+        with _azure_errors(container, ""):
+            for found in self._service.get_container_client(container).walk_blobs(delimiter="/"):
+                if found.name.endswith("/"):
+                    yield found.name.removesuffix("/")
+
+    def read_range(self, container: str, path: str, offset: int, length: int) -> bytes:
+        """Return at most `length` bytes from `offset`, fewer at the end, none beyond it; raise BlobNotFound."""
+        from azure.core.exceptions import HttpResponseError
+
+        with _azure_errors(container, path):
+            try:
+                return self._blob(container, path).download_blob(offset=offset, length=length).readall()
+            except HttpResponseError as error:
+                if error.status_code == BEYOND_THE_END:
+                    return b""
+                raise
 
     def info(self, container: str, path: str) -> BlobInfo | None:
         """Return the blob's properties, or None."""

@@ -102,6 +102,15 @@ class SqlResults:
             for row in rows
         ))
 
+    def write_realised(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Insert or replace realised accuracy: a row per `run_id` (the forecast's), `sales_week` and `segment`."""
+        table = schema()["realised"]
+        with self._transaction() as connection:
+            for row in (_realised_row(one, _naive(self._now())) for one in rows):
+                key = ("run_id", "sales_week", "segment")
+                connection.execute(table.delete().where(*(table.c[name] == row[name] for name in key)))
+                _insert(connection, table, [row])
+
     def write_forecasts(self, run_id: str, sales_week: str, rows: Iterator[Mapping[str, Any]]) -> int:
         """Replace the run's forecasts of one week in one transaction and return how many there are."""
         week_start = SalesWeek.parse(sales_week).monday
@@ -286,6 +295,17 @@ def _metric_row(run_id: str, row: Mapping[str, Any]) -> dict[str, Any]:
         "scored_at": _moment(row.get("scored_at")),
         **{name: row.get(name) for name in plain},
         **{name: _number(row.get(name, row.get("age_days") if name == "model_age_days" else None)) for name in numbers},
+    }
+
+
+def _realised_row(row: Mapping[str, Any], measured_at: datetime) -> dict[str, Any]:
+    segment, week = Segment.parse(row["segment"]), str(row["sales_week"])
+    numbers = ("mape", "baseline_mape", "rmse_0", "rmse_all", "wape", "baseline_wape", "bias")
+    return {
+        "run_id": row["run_id"], "sales_week": week, "segment": segment.key, "week_start": SalesWeek.parse(week).monday,
+        "region": segment.region, "store_format": segment.store_format, "velocity": segment.velocity,
+        **{name: _number(row.get(name)) for name in numbers}, "evaluated": row.get("evaluated"),
+        "measured_at": measured_at,
     }
 
 

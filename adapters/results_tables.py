@@ -39,6 +39,8 @@ VIEWS: Mapping[str, str] = {
         SELECT d.* FROM drift AS d JOIN current_runs AS c ON c.run_id = d.run_id""",
     "current_costs": """
         SELECT k.* FROM costs AS k JOIN current_runs AS c ON c.run_id = k.run_id""",
+    "current_realised": """
+        SELECT a.* FROM realised AS a JOIN current_runs AS c ON c.run_id = a.run_id AND c.sales_week = a.sales_week""",
     "current_quality": """
         SELECT q.* FROM quality AS q
         WHERE NOT EXISTS (
@@ -149,6 +151,16 @@ def schema() -> ResultsSchema:
         PrimaryKeyConstraint("run_id", "segment", "feature"),
     )
     Table(
+        "realised", metadata,
+        Column("run_id", run_id, nullable=False), Column("sales_week", week, nullable=False),
+        Column("segment", name, nullable=False), Column("week_start", day, nullable=False),
+        Column("region", name, nullable=False), Column("store_format", name, nullable=False),
+        Column("velocity", name, nullable=False), Column("mape", Float), Column("baseline_mape", Float),
+        Column("rmse_0", Float), Column("rmse_all", Float), Column("wape", Float), Column("baseline_wape", Float),
+        Column("bias", Float), Column("evaluated", Integer), Column("measured_at", moment, nullable=False),
+        PrimaryKeyConstraint("run_id", "sales_week", "segment"),
+    )
+    Table(
         "costs", metadata,
         Column("run_id", run_id, nullable=False), Column("phase", name, nullable=False),
         Column("segment", name, nullable=False), Column("seconds", Float, nullable=False),
@@ -172,11 +184,18 @@ def _create_tables(connection: Connection) -> None:
 
 
 def _create_views(connection: Connection) -> None:
-    from sqlalchemy import text
+    from sqlalchemy import inspect, text
 
+    existing = set(inspect(connection).get_view_names())
     for name, query in VIEWS.items():
-        connection.execute(text(f"CREATE VIEW {name} AS{query}"))
+        if name not in existing:
+            connection.execute(text(f"CREATE VIEW {name} AS{query}"))
+
+
+def _add_realised(connection: Connection) -> None:
+    _create_tables(connection)  # both only create what is missing
+    _create_views(connection)
 
 
 # Applied in order, each once; a later change of the schema is a further entry and never an edit of an old one.
-MIGRATIONS: tuple[Callable[[Connection], None], ...] = (_create_tables, _create_views)
+MIGRATIONS: tuple[Callable[[Connection], None], ...] = (_create_tables, _create_views, _add_realised)

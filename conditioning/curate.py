@@ -19,6 +19,7 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow import csv as pacsv
 
+from conditioning.raw_row_index import RawRows
 from domain import lake_paths
 from domain.assortment import ACTIVE, ActivityRule
 from domain.errors import BlobNotFound, GateClosed, IntegrityError
@@ -27,8 +28,9 @@ from domain.sales_weeks import SalesWeek, weeks_between
 from domain.scenario import Scenario, Source
 from domain.segments import VELOCITY_RULE, Segment, velocity_of_products
 
-CURATOR_VERSION = "2"
+CURATOR_VERSION = "3"
 RECENT_WEEKS = 4
+_FOR_READERS = ("pins", "segments", "recent_units", "raw_files")  # in the manifest, too long for a run's document
 WEATHER_COLUMNS = ("tmax_c", "tmin_c", "precip_mm", "snow_mm", "wind_ms")
 READ_AHEAD = 8
 
@@ -86,7 +88,7 @@ def curate_week(services: CurateServices, request: Mapping[str, Any]) -> dict[st
         manifest = _build(lake, scenario, weeks, pins, rule, folder)
         manifest.update({"as_of_version": version, "pins": pins, "velocity_rule": VELOCITY_RULE})
         lake.write_json(lake_paths.CURATED, folder + "manifest.json", manifest)
-    return {key: value for key, value in manifest.items() if key not in ("pins", "segments", "recent_units")} | {
+    return {key: value for key, value in manifest.items() if key not in _FOR_READERS} | {
         "folder": lake_paths.datastore_uri(lake_paths.CURATED, folder), "pinned": sum(map(len, pins.values())),
     }
 
@@ -147,7 +149,8 @@ def _build(
     products = read.snapshot(
         "products", ("product_id", "name", "department", "category", "brand", "pack_size")
     )
-    weekly = read.weekly_units("deliveries")
+    raw_rows = RawRows()
+    weekly = read.weekly_units("deliveries", raw_rows)
     known_store = weekly["store_id"].isin(set(stores["store_id"]))
     known_product = weekly["product_id"].isin(set(products["product_id"]))
     orphans = {
@@ -177,13 +180,14 @@ def _build(
         "pairs": pairs,
     }
     tables |= _optional_tables(read, pins, weeks, products)
+    raw_rows.write(lake, lake_paths.CURATED, lake_paths.raw_row_index(folder))
     files = {name: _write_table(lake, folder, name, table) for name, table in sorted(tables.items())}
     active = pairs[pairs["state"] == ACTIVE]
     recent = {str(weeks.cutoff.plus(-back)) for back in range(RECENT_WEEKS)}
     lately = deliveries[deliveries["sales_week"].isin(recent)].merge(active, on=["store_id", "product_id"])
     return {
         "sales_week": str(weeks.run_week), "cutoff": str(weeks.cutoff),
-        "weeks_of_history": span, "files": files, "orphans": orphans,
+        "weeks_of_history": span, "files": files, "orphans": orphans, "raw_files": raw_rows.files,
         "sources": sorted(pins), "absent_sources": sorted({s.name for s in scenario.sources} - set(pins)),
         "pair_states": {str(k): int(v) for k, v in pairs["state"].value_counts().sort_index().items()},
         "segments": {str(k): int(v) for k, v in active["segment"].value_counts().sort_index().items()},
@@ -327,10 +331,12 @@ class _Reader:
         joined: pd.DataFrame = pd.concat(frames, ignore_index=True)
         return joined
 
-    def weekly_units(self, source: str) -> pd.DataFrame:
-        """Return units summed per store, product and week."""
+    def weekly_units(self, source: str, raw_rows: RawRows | None = None) -> pd.DataFrame:
+        """Return units summed per store, product and week; `raw_rows` is given every row on the way."""
         frames = []
         for week, table in self._tables(source):
+            if raw_rows is not None:
+                raw_rows.add(week, table)
             frame = table.select(["store_id", "product_id", "units"]).to_pandas()
             frame["units"] = frame["units"].astype(float)
             summed = frame.groupby(["store_id", "product_id"], as_index=False)["units"].sum()

@@ -17,6 +17,7 @@ STAGING = "staging"
 PUBLISHED = "published"
 RUNS = "runs"
 AUDIT = "audit"
+PIPELINE_RUNS = "adf"  # folder in `runs`: records of Data Factory's own runs
 CONTAINERS = (LANDING, CONDITIONED, QUARANTINE, CURATED, MODELS, STAGING, PUBLISHED, RUNS, AUDIT)
 
 _SEGMENT = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._ @()+=-]{0,199}$")
@@ -71,6 +72,11 @@ def conditioned_current(source: str, week: SalesWeek) -> str:
 def quarantined(source: str, week: SalesWeek, data_version: str) -> str:
     """Rejected rows of one data version."""
     return f"{source}/{week}/{data_version}.csv"
+
+
+def raw_row_index(folder: str) -> str:
+    """Index of the raw rows behind a curated folder: beside it, because jobs are given the folder."""
+    return folder.rstrip("/") + ".raw_rows.csv"
 
 
 def curated_folder(week: SalesWeek, as_of_version: str) -> str:

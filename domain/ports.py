@@ -76,6 +76,12 @@ class Lake(Protocol):
     def list(self, container: str, prefix: str = "") -> Iterator[BlobInfo]:
         """Yield the blobs below the prefix in path order, with metadata."""
 
+    def folders(self, container: str) -> Iterator[str]:
+        """Yield the names of the folders at the top of a container, without reading what is in them."""
+
+    def read_range(self, container: str, path: str, offset: int, length: int) -> bytes:
+        """Return at most `length` bytes from `offset`, fewer at the end, none beyond it; raise BlobNotFound."""
+
     def info(self, container: str, path: str) -> BlobInfo | None:
         """Return the blob's properties, or None."""
 
@@ -161,6 +167,12 @@ class Results(Protocol):
 
     def write_quality(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Insert or replace quality rows, one per source, week and data version."""
+
+    def write_drift(self, run_id: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Replace the run's drift measurements."""
+
+    def write_realised(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Insert or replace realised accuracy, one row per forecast run, week and segment."""
 
     def set_current(self, sales_week: str, run_id: str) -> None:
         """Make a run the one that the `current` views show for a week."""

@@ -27,6 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--features", type=Path, help="also write the week's feature rows for the online scorer here")
     options = parser.parse_args(arguments)
     from ml_jobs.forecasting import scoring, serving
+    from ml_jobs.forecasting.drift import ACT
     from ml_jobs.forecasting.panel import read_panel
     from ml_jobs.forecasting.scheme import DEFAULT_SCHEME, Segments
     from ml_jobs.forecasting.scoring_checks import check_forecasts
@@ -59,7 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
                 "scored_by": entry.scored_by, "rows": entry.rows, "error": entry.error,
                 "drift": [
                     {"feature": moved.feature, "psi": round(moved.psi, 4), "ks": round(moved.ks, 4),
-                     "verdict": moved.verdict} for moved in entry.drift
+                     "threshold": ACT, "verdict": moved.verdict} for moved in entry.drift
                 ],
             }
             for entry in report

@@ -5,13 +5,17 @@ from __future__ import annotations
 import logging
 from asyncio import to_thread
 from collections.abc import Callable
-from typing import Any
+from datetime import UTC
+from typing import TYPE_CHECKING, Any
 
 import azure.durable_functions as df
 import azure.functions as func
 
 from domain import activity_names as names
 from domain.errors import ShelfcastError
+
+if TYPE_CHECKING:
+    from orchestrators.watchdog import Instance
 
 blueprint = df.Blueprint()
 
@@ -167,7 +171,7 @@ async def watchdog(timer: func.TimerRequest, client: df.DurableOrchestrationClie
     from orchestrators.operations import settle
     from orchestrators.watchdog import look_around
 
-    told = await to_thread(look_around, services())
+    told = await to_thread(look_around, services(), await _unfinished(client))
     for run_id in told["running"]:
         try:
             done = await settle(client, run_id)
@@ -176,3 +180,19 @@ async def watchdog(timer: func.TimerRequest, client: df.DurableOrchestrationClie
         else:
             if done != "nothing":
                 logging.getLogger(__name__).warning("the orchestration of %s was gone: %s", run_id, done)
+
+
+async def _unfinished(client: df.DurableOrchestrationClient) -> list[Instance]:
+    """Return the task hub's orchestrations that wait or run; none if it cannot be asked, which must stop nothing."""
+    from orchestrators.watchdog import Instance
+
+    waiting = df.OrchestrationRuntimeStatus.Pending
+    try:
+        found = await client.get_status_by(runtime_status=[waiting, df.OrchestrationRuntimeStatus.Running])
+    except Exception:  # the SDK has one bare Exception for every refusal
+        logging.getLogger(__name__).exception("asking the task hub")
+        return []
+    return [
+        Instance(str(one.instance_id), one.runtime_status is waiting, one.created_time.astimezone(UTC))
+        for one in found if one.created_time is not None
+    ]

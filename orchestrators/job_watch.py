@@ -135,7 +135,8 @@ def submit_units(services: RunServices, request: dict[str, Any]) -> dict[str, An
         for unit, message in waiting.items():
             blocked(document["items"][unit], message, now)
 
-    ledger.change_jobs(run_id, phase, change)
+    changed = ledger.change_jobs(run_id, phase, change)["items"]
+    _emit_all(services, ledger, run_id, [changed[unit] for unit in waiting])
     return {"submitted": len(taken), "rejected": len(refused), "retry_after": retry_after}
 
 
@@ -236,6 +237,12 @@ def _look(services: RunServices, items: dict[str, Document]) -> tuple[dict[str, 
     return statuses, 0.0
 
 
+def _emit_all(services: RunServices, ledger: RunLedger, run_id: str, items: list[Document]) -> None:
+    run = ledger.run(run_id) if items else {}
+    for item in items:
+        _emit(services, run, item)
+
+
 def _emit(services: RunServices, run: Document, item: Document) -> None:
     region, _, rest = str(item["unit"]).partition("-")
     services.telemetry.event(
@@ -243,7 +250,8 @@ def _emit(services: RunServices, run: Document, item: Document) -> None:
         {"run_id": run["run_id"], "sales_week": run["sales_week"], "correlation_id": run["correlation_id"],
          "job_name": item["name"], "status": item["status"] or item["phase"], "phase": item["phase"],
          "segment": item["unit"], "region": region if rest else "", "error": item["error"],
-         "preempted": item["preempted"]},
+         "preempted": item["preempted"],
+         "quota_refused": bool(item["blocked_since"]) and "quota" in item["error"].lower()},
         {"seconds": seconds_between(item["started_at"], item["ended_at"]),
          "queued_seconds": seconds_between(item["submitted_at"], item["started_at"])},
     )

@@ -100,11 +100,8 @@ class RunLedger:
 
     def run_ids(self) -> list[RunId]:
         """Return all runs, the newest week and attempt first."""
-        found = [
-            RunId.parse(blob.path.split("/")[0])
-            for blob in self._lake.list(lake_paths.RUNS) if blob.path.endswith("/run.json")
-        ]
-        return sorted(found, key=lambda run: (run.sales_week, run.attempt, run.kind), reverse=True)
+        names = (name for name in self._lake.folders(lake_paths.RUNS) if name != lake_paths.PIPELINE_RUNS)
+        return sorted(map(RunId.parse, names), key=lambda run: (run.sales_week, run.attempt, run.kind), reverse=True)
 
     def runs(self, limit: int = 200) -> Iterator[Document]:
         """Yield the newest `limit` runs."""

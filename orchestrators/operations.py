@@ -154,13 +154,16 @@ def cancel_run(req: func.HttpRequest) -> func.HttpResponse:
 
 @blueprint.route(route="runs", methods=["GET"], auth_level=ROUTE_AUTH)
 def list_runs(req: func.HttpRequest) -> func.HttpResponse:
-    """List the newest runs."""
+    """List the newest runs, and say which week is next, when it is due, and which weeks were left out."""
     def body() -> func.HttpResponse:
         from bootstrap import services
         from orchestrators.reading import run_rows
+        from orchestrators.schedule import next_week
 
         caller(req, READER)
-        return answer({"runs": run_rows(services(), number(req, "limit", 50, 500))})
+        due = next_week(services().lake)
+        rows = run_rows(services(), number(req, "limit", 50, 500))
+        return answer({"runs": rows, "next": due.to_dict() if due else None})
 
     return respond(req, body)
 

@@ -1,18 +1,12 @@
-"""What people read: runs, models, forecasts, and where a number comes from."""
+"""What people read of runs and models."""
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 from datetime import date
-from typing import Any
 
 from domain import lake_paths
-from domain.errors import BlobNotFound, NotFound
+from domain.errors import NotFound
 from domain.job_states import Phase
 from domain.ports import ModelVersion
 from domain.sales_weeks import SalesWeek
@@ -20,11 +14,11 @@ from domain.staleness import age_days, is_stale
 from orchestrators import job_plans, registry_names
 from orchestrators.costing import run_cost
 from orchestrators.ledger import Document, RunLedger
-from orchestrators.publishing import published_bytes
+from orchestrators.realising import NOTE as REALISED
+from orchestrators.realising import newest_realised
 from orchestrators.services import RunServices
 
-EXPLAIN_WEEKS = 8  # raw rows are shown for this many weeks before the forecast
-READERS = 8
+REALISED_IN = 5  # runs looked at for the newest realised accuracy; each run's note covers some weeks
 
 
 def run_rows(services: RunServices, limit: int) -> list[Document]:
@@ -88,14 +82,23 @@ def model_rows(services: RunServices) -> Document:
     for version in versions:
         newest.setdefault(version.name, version)
     today = services.clock.now().date()
-    latest = next((run for run in RunLedger(services.lake).runs(20) if run.get("model_quality")), None)
+    ledger = RunLedger(services.lake)
+    runs = list(ledger.runs(20))
+    latest = next((run for run in runs if run.get("model_quality")), None)
     reference = SalesWeek.parse(latest["sales_week"]).monday if latest else today
     lineup = _lineup_of(services, latest)
+    realised = newest_realised(next(
+        (noted for run in runs[:REALISED_IN] if (noted := ledger.noted(run["run_id"], REALISED))), []
+    ))
     rows = [
         _model_row(services, production.get(name) or version, reference, lineup)
+        | {"realised": realised.get(registry_names.segment_of(name))}
         for name, version in sorted(newest.items())
+    ] + [
+        _unregistered(key, entry) for key, entry in sorted(lineup.items())
+        if registry_names.model_name(key) not in newest
     ]
-    quality = RunLedger(services.lake).noted(latest["run_id"], "model_quality") if latest else None
+    quality = ledger.noted(latest["run_id"], "model_quality") if latest else None
     return {
         "models": rows, "overall": (quality or {}).get("overall"), "groups": (quality or {}).get("groups", []),
         "reference_date": reference.isoformat(), "run_id": latest["run_id"] if latest else "",
@@ -124,6 +127,16 @@ def _model_row(services: RunServices, version: ModelVersion, reference: date, li
     }
 
 
+def _unregistered(segment: str, entry: Document) -> Document:
+    """Return the row of a segment that never had a model of its own: what could not be trained is shown too."""
+    return {
+        "segment": segment, "kind": "ensemble", "version": "", "stage": "none", "accepted": False,
+        "reasons": [entry["reason"]], "mape": None, "baseline_mape": None, "stale": False, "age_days": None,
+        "failover": entry["failover"], "scored_by": entry["source"], "failover_reason": entry["reason"],
+        "realised": None,
+    }
+
+
 def model_versions(services: RunServices, segment: str) -> Document:
     """Return every version of one segment's model with stage, metrics and lineage; raise NotFound."""
     versions = services.registry.versions(registry_names.model_name(segment))
@@ -133,87 +146,11 @@ def model_versions(services: RunServices, segment: str) -> Document:
     return {"segment": segment, "versions": [_model_row(services, version, reference, {}) for version in versions]}
 
 
-def forecast_rows(
-    services: RunServices, sales_week: str, store_id: str, product_id: str, limit: int
-) -> Document:
-    """Return a week's published forecasts with their as-of facts; empty filters mean all."""
-    data, manifest = published_bytes(services.lake, SalesWeek.parse(sales_week))
-    rows: list[Document] = []
-    stores: set[str] = set()
-    products: set[str] = set()
-    total = 0
-    for row in csv.DictReader(io.StringIO(data.decode())):
-        stores.add(row["store_id"])
-        products.add(row["product_id"])
-        if (store_id and row["store_id"] != store_id) or (product_id and row["product_id"] != product_id):
-            continue
-        total += 1
-        if len(rows) < limit:
-            rows.append(row | {"units": float(row["units"]), "order_units": int(row["order_units"])})
-    return {
-        "sales_week": sales_week, "rows": rows, "total": total, "stores": sorted(stores), "products": sorted(products),
-        "manifest": manifest, "publish_version": manifest["publish_version"], "run_id": manifest["run_id"],
-    }
-
-
-def explain(services: RunServices, sales_week: str, store_id: str, product_id: str) -> Document:
-    """Return where one published number comes from: model, data versions, and the raw rows of the last weeks."""
-    week = SalesWeek.parse(sales_week)
-    found = forecast_rows(services, sales_week, store_id, product_id, 1)
-    if not found["rows"]:
-        raise NotFound(
-            f"{sales_week} has no forecast for store {store_id} and product {product_id}",
-            store_id=store_id, product_id=product_id, remedy="see GET /api/forecasts/{sales_week}",
-        )
-    (forecast,) = found["rows"]
-    # A run over some segments carries the others over: each row leads to the run that made it.
-    made_by = found["manifest"].get("segment_runs", {}).get(forecast["segment"], found["run_id"])
-    run = RunLedger(services.lake).run(made_by)
-    container, folder = lake_paths.parse_datastore_uri(run["folder"])
-    curated, _ = services.lake.read_json(container, folder + "manifest.json")
-    versions = services.registry.versions(registry_names.model_name(forecast["model"]))
-    model = next((version for version in versions if version.version == forecast["model_version"]), None)
-    pins = curated["pins"].get("deliveries", {})
-    recent = [text for text in sorted(pins) if SalesWeek.parse(text) >= week.plus(-EXPLAIN_WEEKS)]
-    with ThreadPoolExecutor(READERS) as pool:
-        found_rows = pool.map(lambda text: _raw_rows(services, text, pins[text], store_id, product_id), recent)
-        rows = [row for chunk in found_rows for row in chunk]
-    history: dict[str, float] = dict.fromkeys(recent, 0.0)
-    for row in rows:
-        history[row["sales_week"]] += row["units"]
-    return {
-        "forecast": forecast, "manifest": found["manifest"],
-        "model": asdict(model) if model else None,
-        "data_versions": curated["pins"], "as_of_version": curated["as_of_version"],
-        "code_version": run["code_version"], "run_id": run["run_id"], "correlation_id": run["correlation_id"],
-        "history": [{"sales_week": text, "units": units} for text, units in sorted(history.items())],
-        "rows": rows,
-    }
-
-
-def _raw_rows(
-    services: RunServices, week_text: str, version: str, store_id: str, product_id: str
-) -> Iterable[dict[str, Any]]:
-    path = lake_paths.conditioned_data("deliveries", SalesWeek.parse(week_text), version)
-    try:
-        data = services.lake.read(lake_paths.CONDITIONED, path).data
-    except BlobNotFound:
-        return []
-    lines = data.decode().splitlines()
-    # A cheap text filter first: parsing only what can match keeps an explanation under a second.
-    candidates = [line for line in lines[1:] if store_id in line and product_id in line]
-    return [
-        {"sales_week": week_text, "units": float(row["units"]), "source_file": row["source_file"],
-         "source_row": int(row["source_row"]), "delivery_date": row["delivery_date"], "data_version": version}
-        for row in csv.DictReader([lines[0], *candidates])
-        if row["store_id"] == store_id and row["product_id"] == product_id
-    ]
-
-
 def pipeline_runs(services: RunServices, limit: int) -> list[Document]:
     """Return the newest Data Factory pipeline runs whose records were exported to the ledger (runs/adf/)."""
-    blobs = sorted(services.lake.list(lake_paths.RUNS, "adf/"), key=lambda blob: blob.last_modified, reverse=True)
-    return [services.lake.read_json(lake_paths.RUNS, blob.path)[0] for blob in blobs[:limit]]
+    blobs = services.lake.list(lake_paths.RUNS, f"{lake_paths.PIPELINE_RUNS}/")
+    newest = sorted(blobs, key=lambda blob: blob.last_modified, reverse=True)[:limit]
+    return [services.lake.read_json(lake_paths.RUNS, blob.path)[0] for blob in newest]
 
 
 def _seconds(start: str, end: str) -> float | None:

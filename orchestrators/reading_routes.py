@@ -75,8 +75,8 @@ def show_forecasts(req: func.HttpRequest) -> func.HttpResponse:
     """Return a week's published forecasts as JSON, or as the published CSV (format=csv)."""
     def body() -> func.HttpResponse:
         from bootstrap import services
+        from orchestrators.explaining import forecast_rows
         from orchestrators.publishing import published_bytes
-        from orchestrators.reading import forecast_rows
 
         caller(req, READER)
         week = req.route_params["sales_week"]
@@ -118,7 +118,7 @@ def explain_forecast(req: func.HttpRequest) -> func.HttpResponse:
     """Return where one published number comes from, down to the raw rows."""
     def body() -> func.HttpResponse:
         from bootstrap import services
-        from orchestrators.reading import explain
+        from orchestrators.explaining import explain
 
         caller(req, READER)
         wanted = [req.params.get(name, "") for name in ("sales_week", "store_id", "product_id")]

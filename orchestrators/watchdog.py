@@ -13,23 +13,26 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from domain import lake_paths
-from domain.errors import NotFound, ShelfcastError
+from domain.errors import ShelfcastError
 from domain.job_items import is_in_flight
 from domain.job_states import Phase
 from domain.runs import RunStatus
 from domain.sales_weeks import SalesWeek
 from orchestrators import job_plans
 from orchestrators.ledger import Document, RunLedger
-from orchestrators.publishing import current_version, published_bytes
+from orchestrators.publishing import published_bytes
 from orchestrators.reading import model_rows
 from orchestrators.registry_names import PRODUCTION
+from orchestrators.schedule import next_week
 from orchestrators.services import RunServices
 
-WEEK_DUE_AFTER = timedelta(hours=24)  # after the deliveries of the week before arrived
 SLACK = timedelta(hours=6)  # a run may take so much longer than the deadlines of its jobs
 BACKLOG_AFTER = timedelta(hours=1)  # that a job waits before somebody should know
 DRIFT_FACTOR = 2.0  # forecasts beyond this factor of what was sold lately, either way
 RUNS_LOOKED_AT = 30
+LOSING_WEEKS = 2  # a model that loses against the history average so often in a row should go
+PENDING_TOO_LONG, RUNNING_TOO_LONG = timedelta(minutes=15), timedelta(hours=24)
+ABOVE_TARGET, WORSE_THAN_BASELINE = "above_target", "worse_than_baseline"  # the alert rules ask for these words
 
 
 @dataclass(frozen=True)
@@ -41,11 +44,20 @@ class Finding:
     measures: dict[str, float] = field(default_factory=dict)
 
 
-def look_around(services: RunServices) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Instance:
+    """One orchestration as the task hub shows it."""
+
+    instance_id: str
+    is_pending: bool
+    created_at: datetime
+
+
+def look_around(services: RunServices, instances: Iterable[Instance] = ()) -> dict[str, Any]:
     """Emit every finding and one `watchdog` event; return {checked_at, findings, running}.
 
-    A check that breaks is itself reported and does not stop the others. `running` are the runs that the ledger shows as
-    running: the caller compares them with the task hub.
+    `instances` are the task hub's unfinished orchestrations. A check that breaks is itself reported and does not stop
+    the others. `running` are the runs that the ledger shows as running: the caller compares them with the task hub.
     """
     began, now = time.monotonic(), services.clock.now()
     checked_at = now.isoformat(timespec="seconds")
@@ -53,6 +65,7 @@ def look_around(services: RunServices) -> dict[str, Any]:
     checks: tuple[Callable[[], Iterable[Finding]], ...] = (
         lambda: _missing_week(services, now), lambda: _hanging_runs(services, running, now),
         lambda: _models(services), lambda: _drift(services), lambda: _backlog(services, running, now),
+        lambda: _task_hub(instances, now),
     )
     findings: list[Finding] = []
     for check in checks:
@@ -71,31 +84,14 @@ def look_around(services: RunServices) -> dict[str, Any]:
     }
 
 
-def _due_week(services: RunServices) -> tuple[SalesWeek, datetime] | None:
-    """Return the week after the newest deliveries, and when those became usable."""
-    newest: tuple[SalesWeek, datetime] | None = None
-    for blob in services.lake.list(lake_paths.CONDITIONED, "deliveries/"):
-        if blob.path.endswith("/current.json"):
-            week = SalesWeek.parse(blob.path.split("/")[1])
-            if newest is None or week > newest[0]:
-                newest = (week, blob.last_modified)
-    return (newest[0].plus(1), newest[1]) if newest else None
-
-
 def _missing_week(services: RunServices, now: datetime) -> Iterable[Finding]:
-    due = _due_week(services)
-    if due is None:
-        return
-    week, arrived = due
-    due_at = arrived + WEEK_DUE_AFTER
-    try:
-        current_version(services.lake, week)
-    except NotFound:
-        if now > due_at:
-            yield Finding(
-                "run_overdue", {"overdue_kind": "not_published", "due_week": str(week), "due_at": due_at.isoformat()},
-                {"hours_late": round((now - due_at).total_seconds() / 3600, 2)},
-            )
+    due = next_week(services.lake)
+    if due is not None and due.has_arrived and now > due.due_at:
+        yield Finding(
+            "run_overdue",
+            {"overdue_kind": "not_published", "due_week": str(due.sales_week), "due_at": due.due_at.isoformat()},
+            {"hours_late": round((now - due.due_at).total_seconds() / 3600, 2)},
+        )
 
 
 def _hanging_runs(services: RunServices, running: list[Document], now: datetime) -> Iterable[Finding]:
@@ -120,15 +116,18 @@ def _models(services: RunServices) -> Iterable[Finding]:
         about = {"segment": row["segment"], "region": row["segment"].split("-")[0], "model_version": row["version"]}
         if row["stale"]:
             yield Finding("model_stale", about, {"model_age_days": float(row["age_days"])})
-        mape, baseline = row.get("mape"), row.get("baseline_mape")
-        if mape is None:
-            continue
-        cause = "above the target" if mape > target else (
-            "worse than the history average" if baseline is not None and mape > baseline else ""
-        )
-        if cause:
-            measures = {"mape": mape} | ({"baseline_mape": baseline} if baseline is not None else {})
-            yield Finding("mape_high", {**about, "cause": cause}, measures)
+        if row.get("mape") is not None and row["mape"] > target:
+            yield Finding("mape_high", {**about, "cause": ABOVE_TARGET}, _measures(row, ("mape", "baseline_mape")))
+        realised = row["realised"]
+        if realised and realised["weeks"] >= LOSING_WEEKS:
+            yield Finding(
+                "mape_high", {**about, "cause": WORSE_THAN_BASELINE},
+                _measures(realised, ("mape", "baseline_mape", "weeks")),
+            )
+
+
+def _measures(row: Document, names: tuple[str, ...]) -> dict[str, float]:
+    return {name: float(row[name]) for name in names if row.get(name) is not None}
 
 
 def _drift(services: RunServices) -> Iterable[Finding]:
@@ -174,3 +173,19 @@ def _backlog(services: RunServices, running: list[Document], now: datetime) -> I
                         {"age_minutes": round((now - datetime.fromisoformat(min(since))).total_seconds() / 60, 1),
                          "length": float(len(since))},
                     )
+
+
+def _task_hub(instances: Iterable[Instance], now: datetime) -> Iterable[Finding]:
+    """Orchestrations that nobody starts, or that run for a day: the oldest of each, and how many."""
+    ages = [(now - instance.created_at, instance) for instance in instances]
+    for cause, is_pending, longest in (
+        ("orchestrations wait to start", True, PENDING_TOO_LONG),
+        ("orchestrations run for a day", False, RUNNING_TOO_LONG),
+    ):
+        stuck = [(age, one.instance_id) for age, one in ages if one.is_pending is is_pending and age > longest]
+        if stuck:
+            age, instance_id = max(stuck)
+            yield Finding(
+                "queue_backlog", {"queue": "orchestrations", "cause": cause, "instance_id": instance_id},
+                {"age_minutes": round(age.total_seconds() / 60, 1), "length": float(len(stuck))},
+            )

@@ -11,9 +11,11 @@ from typing import Any
 from domain import lake_paths
 from domain.errors import BlobNotFound
 from domain.sales_weeks import SalesWeek
+from orchestrators.drifting import note_drift
 from orchestrators.ledger import Document, RunLedger
 from orchestrators.publishing import current_version, published_bytes
 from orchestrators.reading import model_rows
+from orchestrators.realising import realise_weeks
 from orchestrators.services import RunServices
 
 READERS = 8
@@ -27,6 +29,8 @@ def write_results(services: RunServices, request: dict[str, Any]) -> dict[str, A
     services.results.write_run(run)
     services.results.write_metrics(run["run_id"], _metrics(services, run, verdicts))
     services.results.write_quality(_quality(services, run))
+    drifted = sum(1 for row in note_drift(services, run) if row["breached"])
+    realised = realise_weeks(services, run)
     rows = 0
     if run.get("publish"):
         week = SalesWeek.parse(run["sales_week"])
@@ -34,7 +38,10 @@ def write_results(services: RunServices, request: dict[str, Any]) -> dict[str, A
             data, _ = published_bytes(services.lake, week)
             rows = services.results.write_forecasts(run["run_id"], str(week), _rows(data))
             services.results.set_current(str(week), run["run_id"])
-    return {"counts": {"models": len(verdicts), "forecasts": rows}, "message": f"{rows} forecasts in the result tables"}
+    return {
+        "counts": {"models": len(verdicts), "forecasts": rows, "drifted": drifted, "realised": len(realised)},
+        "message": f"{rows} forecasts in the result tables",
+    }
 
 
 def _metrics(services: RunServices, run: Document, verdicts: list[Document]) -> list[Document]:

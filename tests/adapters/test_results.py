@@ -135,6 +135,28 @@ def test_drift_is_replaced_by_run(store: SqlResults) -> None:
     assert len(store.read("drift")) == 1
 
 
+def test_realised_accuracy_is_replaced_and_current_shows_the_week_s_own_run(store: SqlResults) -> None:
+    row = {"run_id": "weekly-2017-W45-a1", "sales_week": "2017-W45", "segment": "r01-large-fast", "mape": 0.5}
+    store.write_realised([row, row | {"run_id": "weekly-2017-W45-a2"}])
+    store.write_realised([row | {"mape": 0.4, "baseline_mape": float("nan")}])
+    store.set_current("2017-W45", "weekly-2017-W45-a1")
+    (kept,) = store.read("current_realised")
+    assert (kept["mape"], kept["baseline_mape"], kept["velocity"]) == (0.4, None, "fast")
+    assert len(store.read("realised")) == 2
+
+
+def test_a_database_of_an_earlier_version_gets_what_is_new(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/results.db"
+    store = open_results(url)
+    with store._transaction() as connection:
+        for statement in ("DROP VIEW current_realised", "DROP TABLE realised",
+                          "DELETE FROM schema_versions WHERE version = 3"):
+            connection.exec_driver_sql(statement)
+    store.write_run(RUN)
+    assert store.version() == 2
+    assert open_results(url).read("current_realised") == [] and len(store.read("runs")) == 1
+
+
 def test_migrating_again_or_from_two_threads_at_once_is_harmless(tmp_path: Path) -> None:
     url, failures = f"sqlite:///{tmp_path}/results.db", []
 
@@ -164,14 +186,14 @@ def test_reading_an_unknown_table_is_refused(store: SqlResults) -> None:
         store.read("runs; DROP TABLE runs")
 
 
-def test_two_hundred_thousand_forecasts_take_seconds(store: SqlResults) -> None:
-    started = time.perf_counter()
+def test_two_hundred_thousand_forecasts_take_seconds_of_cpu(store: SqlResults) -> None:
+    started = time.process_time()
     assert store.write_forecasts("weekly-2017-W45-a1", "2017-W45", forecasts(200_000)) == 200_000
-    assert time.perf_counter() - started < 15  # 2-4 s on a quiet machine
+    assert time.process_time() - started < 15  # 2-4 s on a quiet machine
     store.set_current("2017-W45", "weekly-2017-W45-a1")
-    started = time.perf_counter()
+    started = time.process_time()
     assert len(store.read("current_forecasts", {"sales_week": "2017-W45", "store_id": "00007"})) == 500
-    assert time.perf_counter() - started < 1
+    assert time.process_time() - started < 1
 
 
 def test_the_schema_is_valid_for_sql_server() -> None:

@@ -102,6 +102,8 @@ class Collected:
     events: list[str] = field(default_factory=list)
     current: dict[str, str] = field(default_factory=dict)
     forecasts: int = 0
+    drift: list[Mapping[str, Any]] = field(default_factory=list)
+    realised: list[Mapping[str, Any]] = field(default_factory=list)
 
     def write_run(self, document: Mapping[str, Any]) -> None:
         self.runs.append(document)
@@ -115,6 +117,12 @@ class Collected:
 
     def write_quality(self, rows: Sequence[Mapping[str, Any]]) -> None:
         self.runs.extend(rows)
+
+    def write_drift(self, run_id: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        self.drift = list(rows)
+
+    def write_realised(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        self.realised = list(rows)
 
     def set_current(self, sales_week: str, run_id: str) -> None:
         self.current[sales_week] = run_id

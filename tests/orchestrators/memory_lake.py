@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -25,6 +26,21 @@ class Reader:
 
     def close(self) -> None:
         self._data = b""
+
+
+@dataclass
+class Writer:
+    lake: MemoryLake
+    container: str
+    path: str
+    parts: list[bytes] = field(default_factory=list)
+
+    def write(self, data: bytes) -> int:
+        self.parts.append(data)
+        return len(data)
+
+    def commit(self, *, metadata: Mapping[str, str] | None = None, if_none_match: bool = False) -> str:
+        return self.lake.write(self.container, self.path, b"".join(self.parts), if_none_match=if_none_match)
 
 
 @dataclass
@@ -68,6 +84,12 @@ class MemoryLake:
                 data, etag = self.blobs[zone, path]
                 yield BlobInfo(path, etag, len(data), EPOCH)
 
+    def folders(self, container: str) -> Iterator[str]:
+        yield from sorted({path.split("/")[0] for zone, path in self.blobs if zone == container and "/" in path})
+
+    def read_range(self, container: str, path: str, offset: int, length: int) -> bytes:
+        return self.read(container, path).data[offset:offset + length]
+
     def info(self, container: str, path: str) -> BlobInfo | None:
         found = self.blobs.get((container, path))
         return BlobInfo(path, found[1], len(found[0]), EPOCH) if found else None
@@ -75,6 +97,10 @@ class MemoryLake:
     def open_reader(self, container: str, path: str, *, etag: str | None = None) -> Reader:
         content = self.read(container, path)
         return Reader(content.data, BlobInfo(path, content.etag, len(content.data), EPOCH))
+
+    @contextmanager
+    def open_writer(self, container: str, path: str, *, content_type: str | None = None) -> Iterator[Writer]:
+        yield Writer(self, container, path)
 
     def copy(self, container: str, path: str, to_container: str, to_path: str, *, if_none_match: bool = False) -> str:
         return self.write(to_container, to_path, self.read(container, path).data, if_none_match=if_none_match)
