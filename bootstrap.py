@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 
-from domain.errors import BadSetting
+from domain.errors import BadRequest, BadSetting
 from domain.lake_paths import CONTAINERS
-from domain.ports import Clock, Jobs, Lake, Registry, Results, Telemetry
+from domain.ports import Clock, Jobs, Lake, OnlineEndpoint, Registry, Results, Telemetry
 from domain.scenario import Scenario
 from settings import Settings
 
@@ -77,6 +77,23 @@ class Services:
         from adapters.registry_mlflow import MlflowRegistry
 
         return MlflowRegistry(f"sqlite:///{self.data_dir / 'registry.sqlite'}")
+
+    @cached_property
+    def online_endpoint(self) -> OnlineEndpoint:
+        """The online endpoint of the same platform: a router's address, or the name of a managed endpoint."""
+        if not self.settings.online_endpoint:
+            raise BadRequest("this app has no online endpoint: ONLINE_ENDPOINT is empty", field="ONLINE_ENDPOINT",
+                             remedy="set a router's URL, or with ML_PLATFORM=azureml the endpoint's name")
+        if self.settings.ml_platform == "azureml":
+            from adapters.azureml_client import AzureMl
+            from adapters.endpoint_azureml import AzureMlEndpoint
+
+            found = self.settings
+            workspace = AzureMl(found.aml_subscription_id, found.aml_resource_group, found.aml_workspace)
+            return AzureMlEndpoint(workspace, found.online_endpoint)
+        from adapters.endpoint_router import RouterEndpoint
+
+        return RouterEndpoint(self.settings.online_endpoint)
 
     @cached_property
     def results(self) -> Results:

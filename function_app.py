@@ -7,7 +7,8 @@ from dashboard.functions import blueprint as dashboard
 from orchestrators.functions import blueprint as orchestrations
 from orchestrators.operations import blueprint as operations
 from orchestrators.reading_routes import blueprint as reading
+from orchestrators.rollout_routes import blueprint as rollouts
 
 app = func.FunctionApp(http_auth_level=func.AuthLevel.FUNCTION)
-for blueprint in (conditioning, orchestrations, operations, reading, dashboard):
+for blueprint in (conditioning, orchestrations, operations, reading, rollouts, dashboard):
     app.register_functions(blueprint)

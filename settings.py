@@ -42,6 +42,7 @@ class Settings:
     aml_resource_group: str  # AML_RESOURCE_GROUP
     aml_workspace: str  # AML_WORKSPACE
     aml_compute: str  # AML_COMPUTE: name of the compute cluster
+    online_endpoint: str  # ONLINE_ENDPOINT: whose deployments are rolled out; a router's URL, with azureml a name
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> Settings:

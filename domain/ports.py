@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any, BinaryIO, Protocol
 
 from domain.job_states import JobSpec, JobStatus
+from domain.rollout import Probe
 
 
 @dataclass(frozen=True)
@@ -151,6 +152,19 @@ class Registry(Protocol):
 
     def set_stage(self, name: str, version: str, stage: str, tags: Mapping[str, str] | None = None) -> ModelVersion:
         """Move a version to a stage and merge tags; raise NotFound for an unknown version."""
+
+
+class OnlineEndpoint(Protocol):
+    """One online endpoint with several deployments behind it."""
+
+    def set_traffic(self, live: Mapping[str, int], mirror: Mapping[str, int]) -> bool:
+        """Bring the shares (per cent by deployment) to this; return whether they are in force. Safe to repeat.
+
+        Raise BadRequest for a deployment that the endpoint does not have, Unavailable if only time helps.
+        """
+
+    def ask(self, body: Mapping[str, Any], deployment: str = "") -> Probe:
+        """Send one request to the named deployment, or to whichever is due; a failure is in the answer's status."""
 
 
 class Results(Protocol):

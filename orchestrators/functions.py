@@ -59,6 +59,38 @@ def await_run(context: df.DurableOrchestrationContext):  # type: ignore[no-untyp
     return (yield from orchestrate(context))
 
 
+@blueprint.orchestration_trigger(context_name="context", orchestration=names.ROLL_OUT)
+def roll_out(context: df.DurableOrchestrationContext):  # type: ignore[no-untyped-def]
+    """The rollout of an online deployment."""
+    from orchestrators.rollout import roll_out as orchestrate
+
+    return (yield from orchestrate(context))
+
+
+@blueprint.activity_trigger(input_name="request", activity=names.SET_TRAFFIC)
+def set_traffic(request: dict) -> dict:  # type: ignore[type-arg]
+    """See orchestrators.rollout.set_traffic."""
+    from orchestrators.rollout import set_traffic as body
+
+    return _call(body, request)
+
+
+@blueprint.activity_trigger(input_name="request", activity=names.PROBE_ROLLOUT)
+def probe_rollout(request: dict) -> dict:  # type: ignore[type-arg]
+    """See orchestrators.rollout.probe_rollout."""
+    from orchestrators.rollout import probe_rollout as body
+
+    return _call(body, request)
+
+
+@blueprint.activity_trigger(input_name="request", activity=names.CLOSE_ROLLOUT)
+def close_rollout(request: dict) -> dict:  # type: ignore[type-arg]
+    """See orchestrators.rollout.close_rollout."""
+    from orchestrators.rollout import close_rollout as body
+
+    return _call(body, request)
+
+
 @blueprint.activity_trigger(input_name="request", activity=names.OPEN_RUN)
 def open_run(request: dict) -> dict:  # type: ignore[type-arg]
     """See orchestrators.runs.open_run."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from domain.ports import Clock, Jobs, Lake, Registry, Results, Telemetry
+from domain.ports import Clock, Jobs, Lake, OnlineEndpoint, Registry, Results, Telemetry
 from domain.scenario import Scenario
 from settings import Settings
 
@@ -35,6 +35,10 @@ class RunServices(Protocol):
     @property
     def registry(self) -> Registry:
         """The model registry."""
+
+    @property
+    def online_endpoint(self) -> OnlineEndpoint:
+        """The endpoint whose deployments are rolled out; raises BadRequest where none is named."""
 
     @property
     def results(self) -> Results:

@@ -49,6 +49,7 @@ var productSettings = {
   AML_RESOURCE_GROUP: resourceGroup().name
   AML_WORKSPACE: workspaceName
   AML_COMPUTE: computeName
+  ONLINE_ENDPOINT: 'shelfcast-online'
 }
 
 // What the Functions host, its extensions and the Azure SDK read.

@@ -6,9 +6,7 @@ import csv
 import json
 import os
 import shutil
-import socket
 import subprocess
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -24,10 +22,10 @@ from ml_jobs.forecasting.panel import Panel, read_panel
 from ml_jobs.forecasting.scheme import Segments
 from ml_jobs.forecasting.serving import Scorer, respond, write_features
 from tests.ml_jobs.conftest import TrainedFolder
+from tests.ml_jobs.inference_server import inference_server
 from tests.ml_jobs.small_folder import CUTOFF, PRODUCTS
 
 ROOT = Path(__file__).resolve().parents[2]
-SERVER = ROOT / ".tools" / "inference"
 
 
 def _rows(panel: Panel, model: model_files.TrainedModel) -> tuple[list[str], list[list[object]]]:
@@ -176,34 +174,9 @@ def test_a_scorer_without_models_does_not_start(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def server(deployment: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Azure ML's own inference server with our scoring script, in an environment of its own."""
-    if not (SERVER / "bin/azmlinfsrv").is_file():
-        subprocess.run([str(ROOT / ".venv/bin/python"), "-m", "venv", str(SERVER)], check=True)
-        packages = ["azureml-inference-server-http==1.5.1", "numpy==2.4.6", "pyarrow==26.0.1"]
-        subprocess.run([str(SERVER / "bin/pip"), "install", "-q", *packages], check=True)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    environment = {"PATH": f"{SERVER / 'bin'}:{os.environ['PATH']}", "AZUREML_MODEL_DIR": str(deployment)}
-    process = subprocess.Popen(
-        [str(SERVER / "bin/azmlinfsrv"), "--entry_script", str(ROOT / "ml_jobs/endpoints/online/score.py"), "--port",
-         str(port)],
-        cwd=tmp_path_factory.mktemp("server"), env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    base = f"http://127.0.0.1:{port}"
-    try:
-        for _ in range(150):
-            try:
-                with urllib.request.urlopen(base, timeout=2):
-                    break
-            except (urllib.error.URLError, OSError):
-                time.sleep(0.2)
+def server(deployment: Path) -> Iterator[str]:
+    with inference_server(deployment) as base:
         yield base
-    finally:
-        os.killpg(process.pid, 15)
-        process.wait(10)
 
 
 @pytest.mark.long

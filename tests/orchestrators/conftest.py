@@ -147,6 +147,7 @@ class ScriptedServices:
     clock: StepClock = field(default_factory=StepClock)
     jobs: ScriptedJobs = field(default_factory=ScriptedJobs)
     registry: MemoryRegistry = field(default_factory=MemoryRegistry)
+    online_endpoint: Any = None
     results: Collected = field(default_factory=Collected)
     telemetry: Collected = field(default_factory=Collected)
 

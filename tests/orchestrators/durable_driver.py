@@ -28,6 +28,7 @@ from orchestrators import (
     job_loop,
     job_watch,
     publishing,
+    rollout,
     runs,
     webhook,
     weekly,
@@ -39,6 +40,7 @@ Body = Callable[[Any, dict[str, Any]], dict[str, Any]]
 
 ORCHESTRATORS = {
     names.RUN_WEEK: weekly.run_week, names.RUN_JOBS: job_loop.run_jobs, names.AWAIT_RUN: webhook.await_run,
+    names.ROLL_OUT: rollout.roll_out,
 }
 BODIES: dict[str, Body] = {
     names.OPEN_RUN: runs.open_run, names.NOTE_STEP: runs.note_step, names.CLOSE_RUN: runs.close_run,
@@ -47,6 +49,8 @@ BODIES: dict[str, Body] = {
     names.POLL_JOBS: job_watch.poll_phase, names.ACCEPT_MODELS: accepting.accept_models,
     names.COLLECT_SCORES: collecting.collect_scores, names.PUBLISH_WEEK: publishing.publish_week,
     names.WRITE_RESULTS: writing_results.write_results, names.CALL_BACK: webhook.call_back,
+    names.SET_TRAFFIC: rollout.set_traffic, names.PROBE_ROLLOUT: rollout.probe_rollout,
+    names.CLOSE_ROLLOUT: rollout.close_rollout,
 }
 
 

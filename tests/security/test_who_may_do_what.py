@@ -17,6 +17,7 @@ VALUES = {
     "{sales_week}": "2017-W45",
     "{run_id}": "weekly-2017-W45-a1",
     "{segment}": "r01-large-fast",
+    "{rollout_id}": "rollout-green-000000000000",
     "{path}": "index.html",
 }
 OPEN = {("get", "/health"), ("get", "/openapi.json"), ("get", "/ops/{path}")}
