@@ -53,7 +53,7 @@ CRITERIA = (
     ),
     Criterion(3, "environments are code and alike", "infra/environments/prod.json"),
     Criterion(3, "a model can be rolled back", "orchestrators/promoting.py", "roll_back"),
-    Criterion(3, "a forecast is traced to raw rows", "orchestrators/reading.py", "explain"),
+    Criterion(3, "a forecast is traced to raw rows", "orchestrators/explaining.py", "explain"),
     Criterion(4, "retraining is triggered by age, data and quality", "domain/training_decision.py"),
     Criterion(4, "production models are watched, with alerts", "infra/alerts/model_worse_than_baseline.kql"),
     Criterion(4, "drift is watched", "infra/alerts/drift.kql"),
