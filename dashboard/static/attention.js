@@ -1,5 +1,6 @@
 // When to intervene: what stands wrong now, why, and what to do about it. Worst first.
 
+import { dueFindings } from "./due.js";
 import { percent, plural, sum, words } from "./format.js";
 
 // The target of the scenario arrives with the models; until then the mission's 45 % stands.
@@ -21,10 +22,7 @@ export function findings({ runs = [], models = [], sources = [], current = null,
 }
 
 function runFindings(runs, current, next) {
-  const found = [];
-  if (next && next.due_at && new Date(next.due_at) < new Date()) {
-    found.push({ tone: "bad", what: `Run of ${next.sales_week} is late`, why: `It was due ${new Date(next.due_at).toLocaleString("en")}.`, action: "Start the week", href: "#/runs" });
-  }
+  const found = dueFindings(next);
   const latest = new Map();
   for (const run of runs) if (!latest.has(`${run.kind}/${run.sales_week}`)) latest.set(`${run.kind}/${run.sales_week}`, run);
   for (const run of latest.values()) {
@@ -44,10 +42,12 @@ function modelFindings(models) {
   const stale = used.filter((model) => model.stale);
   const failover = used.filter((model) => model.failover);
   const worse = used.filter((model) => !model.failover && model.baseline_mape !== null && model.mape > model.baseline_mape);
+  const losing = used.filter((model) => model.realised?.weeks >= 2);
   const names = (some) => some.slice(0, 3).map((model) => model.segment).join(", ") + (some.length > 3 ? ` and ${some.length - 3} more` : "");
   if (failover.length) found.push({ tone: "warn", what: `${plural(failover.length, "segment")} in failover state`, why: `${names(failover)}: an older model or the history average stands in.`, action: "See the models", href: "#/models?show=failover" });
   if (stale.length) found.push({ tone: "warn", what: `${plural(stale.length, "model")} older than ${target.staleDays} days`, why: names(stale), action: "Train them again", href: "#/models?show=stale" });
   if (worse.length) found.push({ tone: "warn", what: `${plural(worse.length, "model")} worse than the history average`, why: names(worse), action: "Roll back or retrain", href: "#/models?show=worse" });
+  if (losing.length) found.push({ tone: "bad", what: `${plural(losing.length, "model")} lost to the history average for two weeks`, why: `${names(losing)}, against what was really delivered.`, action: "Roll back or retrain", href: "#/models?show=losing" });
   return found;
 }
 

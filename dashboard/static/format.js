@@ -44,6 +44,14 @@ export function ago(text) {
   return ahead ? `in ${Math.round(number)} ${unit}` : `${Math.round(number)} ${unit} ago`;
 }
 
+/** What lies between now and a moment, either way: "5 days 3 h", "2 h 05 min", "4 min". */
+export function remaining(text) {
+  const minutes = Math.floor(Math.abs(Date.now() - new Date(text)) / 60000);
+  const [days, hours] = [Math.floor(minutes / 1440), Math.floor((minutes % 1440) / 60)];
+  if (days) return `${plural(days, "day")} ${hours} h`;
+  return hours ? `${hours} h ${String(minutes % 60).padStart(2, "0")} min` : `${minutes} min`;
+}
+
 /** Monday of an ISO week such as 2017-W45, as a UTC date. */
 export function monday(week) {
   const match = /^(\d{4})-W(\d{2})$/.exec(week);

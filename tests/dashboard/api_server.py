@@ -29,6 +29,7 @@ class SampleApi:
     broken: dict[str, Reply] = field(default_factory=dict)
     running: bool = False
     runs: int = 9
+    next: dict[str, Any] | None = field(default_factory=data.next_week)
     forecasts: int = 4000
 
     def get(self, path: str, query: dict[str, str]) -> Reply:
@@ -43,7 +44,7 @@ class SampleApi:
                 rows = data.runs(self.runs)
                 if self.running:
                     rows[0] |= {"status": "running", "ended_at": ""}
-                return 200, {"runs": rows[:limit]}
+                return 200, {"runs": rows[:limit], "next": self.next}
             case ["runs", run_id]:
                 found = data.run(run_id, running=self.running and run_id == data.runs(1)[0]["run_id"])
                 return (200, found) if found else self.problem(404, f"there is no run {run_id}")

@@ -61,6 +61,9 @@ def models() -> dict[str, Any]:
             "version": row["model_version"], "stage": "production" if row["accepted"] else "refused", "age_days": age,
             "trained_on": "2017-11-05", "stale": age > 60, "scored_by": "baseline" if row["failover"] else "own model",
             "failover_reason": "no accepted model" if row["failover"] else "", "run_id": f"weekly-{week(0)}-a1",
+            "realised": None if row["kind"] == "baseline" else {
+                "sales_week": week(1), "mape": row["mape"] + 0.04, "baseline_mape": row["baseline_mape"],
+                "weeks": 2 if segment.startswith("r12-small") else 0},
         })
     ensembles = [row for row in rows if row["kind"] == "ensemble"]
     groups = [_mean([row for row in ensembles if row["segment"].endswith(f"{form}-{speed}")])
@@ -72,6 +75,12 @@ def _mean(rows: list[dict[str, Any]]) -> dict[str, Any]:
     names = ("mape", "baseline_mape", "rmse_0", "rmse_all", "wape", "bias")
     means = {name: sum(row[name] for row in rows) / len(rows) for name in names}
     return means | {"mape_reduction": 1 - means["mape"] / means["baseline_mape"]}
+
+
+def next_week(hours: float = 27.5) -> dict[str, Any]:
+    """The week after the newest run, due in so many hours."""
+    due_at = NOW + timedelta(hours=hours, minutes=1)
+    return {"sales_week": week(-1), "due_at": due_at.isoformat(), "has_arrived": True, "missing": []}
 
 
 def runs(count: int = 9) -> list[dict[str, Any]]:

@@ -4,7 +4,7 @@ import { getOr, post } from "../api.js";
 import { health, learn, target } from "../attention.js";
 import { mapeMeter } from "../charts.js";
 import { h, toast } from "../dom.js";
-import { count, fixed, list, percent, sentence, signed, words } from "../format.js";
+import { count, fixed, list, percent, plural, sentence, signed, words } from "../format.js";
 import { ask, badge, card, empty, facts, field, figure, figures, identifier, reasonField, table } from "../parts.js";
 import { accuracy } from "./overview.js";
 
@@ -18,6 +18,7 @@ const FILTERS = {
   refused: ["Refused", (model) => model.accepted === false],
   failover: ["Failover", (model) => model.failover],
   stale: ["Stale", (model) => model.stale],
+  losing: ["Losing for two weeks", (model) => model.realised?.weeks >= 2],
   worse: ["Worse than the average", (model) => model.baseline_mape !== null && model.mape > model.baseline_mape],
 };
 
@@ -84,6 +85,7 @@ function rows(models, redraw) {
     { title: "Stands", cell: (row) => { const found = health(row); return badge(found.word, found.tone === "none" ? "wait" : found.tone); }, sort: (row) => health(row).word },
     { title: "MAPE", cell: (row) => percent(row.mape), sort: (row) => row.mape, num: true },
     { title: "History avg.", cell: (row) => percent(row.baseline_mape), sort: (row) => row.baseline_mape, num: true },
+    { title: "Realised", cell: (row) => (row.realised ? h("span", { class: row.realised.weeks ? "down" : "", title: `week ${row.realised.sales_week}, history average ${percent(row.realised.baseline_mape)}` }, percent(row.realised.mape)) : "–"), sort: (row) => row.realised?.mape, num: true },
     { title: "RMSE 0", cell: (row) => fixed(row.rmse_0), sort: (row) => row.rmse_0, num: true },
     { title: "RMSE all", cell: (row) => fixed(row.rmse_all), sort: (row) => row.rmse_all, num: true },
     { title: "WAPE", cell: (row) => percent(row.wape), sort: (row) => row.wape, num: true },
@@ -108,6 +110,7 @@ function detail({ models, name, one }, redraw) {
     figures(
       figure("MAPE", percent(model.mape), `target ${percent(target.mape, 0)}`, standing.tone === "good" ? "good" : "warn"),
       figure("History average", percent(model.baseline_mape), "the bar to beat"), figure("RMSE 0", fixed(model.rmse_0)), figure("RMSE all", fixed(model.rmse_all)),
+      model.realised ? figure("Realised MAPE", percent(model.realised.mape), `week ${model.realised.sales_week}, average ${percent(model.realised.baseline_mape)}${model.realised.weeks ? `, lost ${plural(model.realised.weeks, "week")} running` : ""}`, model.realised.weeks >= 2 ? "bad" : "") : null,
       figure("WAPE", percent(model.wape)), figure("Bias", signed(model.bias), model.bias > 0 ? "forecasts too much" : "forecasts too little"),
       figure("Age", `${fixed(model.age_days, 0)} days`, model.stale ? "older than the limit" : `limit ${target.staleDays} days`, model.stale ? "warn" : "")),
     card("Versions", { wide: true }, table("versions", [

@@ -2,6 +2,7 @@
 
 import { get, getOr } from "../api.js";
 import { findings, health, learn, target } from "../attention.js";
+import { dueChip } from "../due.js";
 import { totals } from "../totals.js";
 import { mapeMeter, timeline } from "../charts.js";
 import { h, swap } from "../dom.js";
@@ -42,7 +43,7 @@ export function render(data) {
     h("div", { class: "page-head" },
       h("h1", {}, `Week ${data.main.sales_week}`), badge(data.main.status),
       h("a", { href: `#/runs/${data.main.run_id}`, class: "muted" }, data.main.run_id),
-      h("span", { class: "spacer" }), next(data.next)),
+      h("span", { class: "spacer" }), dueChip(data.next)),
     headline(data),
     h("div", { class: "columns" },
       h("div", { id: "needs" }, needsCard(findings(data))),
@@ -51,12 +52,6 @@ export function render(data) {
     h("div", { class: "columns uneven" },
       card("Accuracy by format and velocity", { actions: h("a", { href: "#/models" }, "All models") }, accuracy(data.groups)),
       card("Sources", { actions: h("a", { href: "#/quality" }, "Data quality") }, sourceList(data.sources)))];
-}
-
-function next(due) {
-  if (!due?.due_at) return null;
-  const late = new Date(due.due_at) < new Date();
-  return h("span", { class: late ? "chip bad" : "chip" }, `Next: ${due.sales_week} ${late ? "was due" : "due"} ${ago(due.due_at)}`);
 }
 
 function headline(data) {

@@ -2,6 +2,7 @@
 
 import { get } from "../api.js";
 import { h } from "../dom.js";
+import { dueChip } from "../due.js";
 import { count, duration, percent, plural, seconds, when, words } from "../format.js";
 import { badge, field, table } from "../parts.js";
 
@@ -33,7 +34,9 @@ export function render(data, redraw) {
   const mape = (run) => run.summary?.quality?.mape ?? run.summary?.mape;
   const rows = (run) => run.summary?.publish?.rows ?? run.summary?.rows;
   return [
-    h("div", { class: "page-head" }, h("h1", {}, "Runs"), h("span", { class: "muted" }, `${count(chosen.length)} of ${plural(runs.length, "run")}`)),
+    h("div", { class: "page-head" }, h("h1", {}, "Runs"), h("span", { class: "muted" }, `${count(chosen.length)} of ${plural(runs.length, "run")}`),
+      h("span", { class: "spacer" }), dueChip(data.next)),
+    data.next?.missing?.length ? h("p", { class: "notice bad" }, `Never published although an earlier week was: ${data.next.missing.join(", ")}.`) : null,
     h("div", { class: "filters" },
       field("Search", "search", { type: "search", id: "filter", value: state.filter.text || "", "data-keep": "runs-text", placeholder: "week, id, message", oninput: change("text") }),
       field("Kind", "kind", { options: options("kind"), value: state.filter.kind || "", "data-keep": "runs-kind", onchange: change("kind") }),
