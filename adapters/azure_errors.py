@@ -32,18 +32,30 @@ def _utc_now() -> datetime:
 
 
 def retry_after_seconds(headers: Mapping[str, str], now: Callable[[], datetime] = _utc_now) -> float | None:
-    """Return the seconds that Retry-After asks for (number or HTTP date), or None if it is absent or unreadable."""
-    raw = next((headers[key] for key in headers if key.lower() == "retry-after"), None)
+    """Return the seconds that Retry-After asks for (number or HTTP date), or None if it is absent or unreadable.
+
+    A date is read against the answer's own Date, so that the service's clock may differ from ours.
+    """
+    lower = {key.lower(): headers[key] for key in headers}
+    raw = lower.get("retry-after")
     if raw is None:
         return None
     try:
         seconds = float(raw)
     except ValueError:
-        try:
-            seconds = (parsedate_to_datetime(raw) - now()).total_seconds()
-        except (TypeError, ValueError):
+        until = _http_date(raw)
+        if until is None:
             return None
+        seconds = (until - (_http_date(lower.get("date", "")) or now())).total_seconds()
     return min(max(seconds, 0.0), LONGEST_RETRY_AFTER) if seconds == seconds else None  # noqa: PLR0124 - NaN
+
+
+def _http_date(text: str) -> datetime | None:
+    try:
+        moment = parsedate_to_datetime(text)
+    except (TypeError, ValueError):
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def from_status(status: int, headers: Mapping[str, str], message: str, **fields: Any) -> ShelfcastError:

@@ -11,7 +11,8 @@ import hashlib
 import logging
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -48,6 +49,22 @@ class AzureMl:
         """The SDK's client; made on first use. Raise Unavailable if the cloud's metadata cannot be read."""
         with self._lock:
             return self._made
+
+    @contextmanager
+    def errors(self, doing: str, **fields: Any) -> Iterator[None]:
+        """Turn the SDK's errors inside the block into ours, as azure_errors does.
+
+        A token that the service refuses although its time is not up (revoked, or clocks that differ) would be sent
+        again for hours: after a 401 the next call makes a new client, which asks for a new token.
+        """
+        try:
+            with azure_errors(doing, **fields):
+                yield
+        except Unavailable as error:
+            if error.fields.get("status") == 401:
+                with self._lock:
+                    self.__dict__.pop("_made", None)
+            raise
 
     @cached_property
     def _made(self) -> MLClient:
@@ -103,6 +120,8 @@ def _cloud() -> dict[str, Any]:
         document = answer.json()
     clouds = document if isinstance(document, list) else [document]
     cloud = next((cloud for cloud in clouds if cloud["resourceManager"].rstrip("/") in url), None)
+    if cloud is None and len(clouds) == 1:
+        (cloud,) = clouds  # metadata that are kept elsewhere than the resource manager
     if cloud is None:
         raise Unavailable(f"{METADATA_URL}={url} describes no cloud with that address", setting=METADATA_URL, value=url)
     # The SDK keeps clouds by name for the whole process; the address makes the name ours.

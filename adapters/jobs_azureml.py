@@ -6,7 +6,8 @@ Submit (safe to repeat at any point, whatever answer was lost):
 3. "a job with this name already exists": somebody was quicker, or step 1 was answered stale: back to 1.
 
 Look: a few names by GET, more by pages of a list that the service filters by the property `run_id` (and that is
-filtered here again), then GET for the few that the list does not show yet.
+filtered here again), then GET for some that the list did not show. Whatever the number of jobs, a look is a few calls;
+a job that it could not ask about has an empty status, and the next look asks about others first.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ import random
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adapters.azure_errors import azure_errors
 from adapters.azureml_client import AzureMl, tag_values
+from adapters.azureml_times import RunTimes
 from adapters.jobs_component import load_launch, pipeline_file, step_bindings
 from adapters.jobs_payload import PAYLOAD_HASH, check_name, other_payload, payload_hash
 from domain.errors import BadRequest, Conflict, Forbidden, JobRejected, NotFound, ShelfcastError, Throttled, Unavailable
@@ -33,8 +35,8 @@ if TYPE_CHECKING:
 RUN_ID = "run_id"  # tag for people, property for the list's filter
 COMMIT_PROPERTY = "mlflow.source.git.commit"
 FEW = 2  # up to here a GET each is cheaper and fresher than a list
-LIST_PAGES = 12  # of a list whose filter the service does not honour, the newest pages
-MISSING_GETS = 6  # a look; the next look takes others
+CALLS_A_LOOK = 7  # pages and GETs together; the SDK's quick retries come on top
+FAILED_GETS = 2  # in a row: the service is not there
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,10 @@ class AzureMlJobs:
     project: Path
     compute: str
 
+    @cached_property
+    def _times(self) -> RunTimes:
+        return RunTimes(self.workspace)
+
     def submit(self, spec: JobSpec) -> str:
         """Make sure that the job exists; adopt one of the same payload, raise JobRejected for another."""
         check_name(spec)
@@ -53,7 +59,7 @@ class AzureMlJobs:
         if self._adopt(spec, wanted):
             return spec.name
         try:
-            with azure_errors(f"submitting job {spec.name}", job=spec.name):
+            with self.workspace.errors(f"submitting job {spec.name}", job=spec.name):
                 # load_job has just validated the file; doing it again costs a third of the submission's CPU.
                 self.workspace.client.jobs.create_or_update(self._pipeline_job(spec, wanted), skip_validation=True)
         except (BadRequest, Conflict) as error:
@@ -98,10 +104,10 @@ class AzureMlJobs:
         """Return the status of each named job that the workspace shows; a young job may be missing for a while.
 
         Raise Throttled or Unavailable if the list cannot be had: whatever the reason, not being able to look says
-        nothing about the jobs. A single job that cannot be read counts as Unknown.
+        nothing about the jobs. A job that was not asked about this time has an empty status.
         """
         try:
-            return self._look(run_id, names)
+            return self._times.completed(self._look(run_id, names))
         except Unavailable:
             raise
         except ShelfcastError as error:
@@ -110,13 +116,20 @@ class AzureMlJobs:
     def _look(self, run_id: str, names: Sequence[str]) -> dict[str, JobStatus]:
         wanted = set(names)
         found: dict[str, JobStatus] = {}
+        calls, trouble = CALLS_A_LOOK, None
         if len(wanted) > FEW:
-            with suppress(BadRequest):
-                self._list_into(found, wanted, {"properties": f"{RUN_ID}={run_id}"})
-            if not found:  # a service that reads the filter in another way
-                self._list_into(found, wanted, {})
+            try:
+                calls -= self._list_into(found, wanted, {"properties": f"{RUN_ID}={run_id}"}, calls - FEW)
+                if not found:  # a service that reads the filter in another way
+                    calls -= self._list_into(found, wanted, {}, calls - FEW)
+            except Throttled:
+                raise
+            except Unavailable as error:  # a list that is down does not hide the jobs
+                trouble = error
         missing = sorted(wanted - found.keys())
-        for name in missing if len(missing) <= MISSING_GETS else random.sample(missing, MISSING_GETS):
+        absent: set[str] = set()
+        failed = 0
+        for name in random.sample(missing, min(len(missing), calls)):
             try:
                 document = self._get(name)
             except Throttled:
@@ -124,28 +137,39 @@ class AzureMlJobs:
                     raise
                 break
             except Unavailable as error:
-                if len(wanted) == len(missing) <= FEW:
-                    raise
-                found[name] = JobStatus(name, "Unknown", error=error.message)
+                failed, trouble = failed + 1, error
+                if failed == FAILED_GETS:
+                    break
                 continue
-            if document is not None:
+            failed = 0
+            if document is None:
+                absent.add(name)
+            else:
                 found[name] = _status(name, document)
-        return found
+        if trouble and not found and not absent:
+            raise trouble
+        return found | {name: JobStatus(name, "") for name in missing if name not in found and name not in absent}
 
-    def _list_into(self, found: dict[str, JobStatus], wanted: set[str], query: Mapping[str, str]) -> None:
-        with azure_errors("listing jobs"):
+    def _list_into(
+        self, found: dict[str, JobStatus], wanted: set[str], query: Mapping[str, str], most: int
+    ) -> int:
+        """Read pages, `most` at most, until nearly all wanted jobs are found; return how many were read."""
+        read = 0
+        with suppress(BadRequest), self.workspace.errors("listing jobs"):
             pages = self._rest.list(*self.workspace.scope, list_view_type="All", **query).by_page()
-            for _, page in zip(range(LIST_PAGES), pages, strict=False):
+            for _, page in zip(range(most), pages, strict=False):
+                read += 1
                 for document in _mappings(page):
                     name = str(document.get("name"))
                     if name in wanted:
                         found[name] = _status(name, document)
                 if len(found) >= len(wanted) - FEW:
-                    return
+                    break
+        return max(read, 1)
 
     def _get(self, name: str) -> Mapping[str, Any] | None:
         try:
-            with azure_errors(f"reading job {name}", job=name):
+            with self.workspace.errors(f"reading job {name}", job=name):
                 document: Mapping[str, Any] = self._rest.get(*self.workspace.scope, name)
                 return document
         except NotFound:
@@ -160,7 +184,7 @@ class AzureMlJobs:
         """Ask for cancellation and return at once; an ended or unknown job is fine."""
         for last in (False, True):
             try:
-                with azure_errors(f"cancelling job {name}", job=name):
+                with self.workspace.errors(f"cancelling job {name}", job=name):
                     self.workspace.client.jobs.begin_cancel(name, polling=False)
                 return
             except NotFound:

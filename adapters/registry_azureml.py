@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from adapters.azure_errors import azure_errors
 from adapters.azureml_client import AzureMl, tag_values
 from domain.errors import BadRequest, Conflict, NotFound
 from domain.ports import ModelVersion
@@ -42,7 +41,7 @@ class AzureMlRegistry:
             wanted = Model(name=name, version=version, path=path, type="mlflow_model")
             wanted.tags = tag_values({STAGE_TAG: CANDIDATE, **tags})
             try:
-                with azure_errors(f"registering model {name}:{version}", model=name, version=version):
+                with self.workspace.errors(f"registering model {name}:{version}", model=name, version=version):
                     return _model_version(self.workspace.client.models.create_or_update(wanted))
             except (BadRequest, Conflict):  # "Asset paths cannot be updated": somebody was quicker
                 existing = self._get(name, version)
@@ -59,7 +58,7 @@ class AzureMlRegistry:
     def versions(self, name: str) -> Sequence[ModelVersion]:
         """Return all versions of a model, newest registration first; empty if unknown."""
         try:
-            with azure_errors(f"listing the versions of model {name}", model=name):
+            with self.workspace.errors(f"listing the versions of model {name}", model=name):
                 found = list(self.workspace.client.models.list(name=name))
         except NotFound:
             return []
@@ -68,7 +67,7 @@ class AzureMlRegistry:
 
     def models(self) -> Sequence[ModelVersion]:
         """Return every version of every model: one list of the names and one list each, eight at a time."""
-        with azure_errors("listing the models"):
+        with self.workspace.errors("listing the models"):
             names = sorted({str(model.name) for model in self.workspace.client.models.list()})
         with ThreadPoolExecutor(READERS, thread_name_prefix="models") as pool:
             return [version for versions in pool.map(self.versions, names) for version in versions]
@@ -82,12 +81,12 @@ class AzureMlRegistry:
         if wanted == dict(model.tags or {}):
             return _model_version(model)
         model.tags = wanted
-        with azure_errors(f"moving model {name}:{version} to {stage}", model=name, version=version):
+        with self.workspace.errors(f"moving model {name}:{version} to {stage}", model=name, version=version):
             return _model_version(self.workspace.client.models.create_or_update(model))
 
     def _get(self, name: str, version: str) -> Model | None:
         try:
-            with azure_errors(f"reading model {name}:{version}", model=name, version=version):
+            with self.workspace.errors(f"reading model {name}:{version}", model=name, version=version):
                 model: Model = self.workspace.client.models.get(name=name, version=version)
                 return model
         except NotFound:

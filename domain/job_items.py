@@ -10,11 +10,12 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from domain.job_states import JobStatus, Phase, is_known
+from domain.job_states import JobStatus, Phase, is_known, phase_of, tells_nothing
 
 Item = dict[str, Any]
 
-GRACE = timedelta(minutes=2)  # a job just submitted may not be readable yet; a cancellation takes a while
+GRACE = timedelta(minutes=2)  # a job just submitted may not be readable yet
+CANCEL_GRACE = timedelta(minutes=10)  # a cancellation is a wish that takes a while to come true
 LOST_AFTER = timedelta(minutes=10)  # a submitted job that the platform still does not know was lost: submit again
 MAX_LOST = 3
 MAX_PREEMPTED = 5  # a job that loses its node more often would never end
@@ -52,9 +53,20 @@ def rejected(item: Item, why: str, now: datetime) -> None:
 
 
 def observe(item: Item, status: JobStatus | None, now: datetime) -> None:
-    """Copy one look at a submitted job into its entry; None means that the platform does not show the job."""
+    """Copy one look at a submitted job into its entry; None means that the platform does not know the job.
+
+    A word that tells nothing leaves the phase as it was. A running job that is seen waiting lost its node (a retry, no
+    failure), but once may be a stale answer: it counts when the next look sees it, too.
+    """
     if status is None:
         _missing(item, now)
+        return
+    if not status.status:
+        return  # nobody asked about it this time
+    if tells_nothing(status.status):
+        item.update({"status": status.status, "lost": 0})
+        if not is_known(status.status) and not item["cancel_requested_at"]:
+            item["error"] = f"unknown status {status.status!r}: waiting on"
         return
     phase = status.phase
     if item["adopted_from"] and item["instead_of"] and not item["cancel_requested_at"] and (
@@ -62,24 +74,34 @@ def observe(item: Item, status: JobStatus | None, now: datetime) -> None:
     ):
         _replace_adopted(item, status)
         return
-    preempted = max(status.preempted, item["preempted"])
-    if phase is Phase.WAITING and item["phase"] == Phase.RUNNING.value:
-        preempted = max(preempted, item["preempted"] + 1)  # it lost its node and queues again: a retry, no failure
+    preempted = _preempted(item, status)
+    if phase is Phase.WAITING and item["phase"] == Phase.RUNNING.value and preempted == item["preempted"]:
+        item.update({"status": status.status, "lost": 0})
+        return
     if preempted > item["preempted"]:
         item["queued_since"] = _text(now)
+    seen_running = item["running_since"]
     if phase is not Phase.RUNNING or preempted > item["preempted"]:
         item["running_since"] = ""
     if phase is Phase.RUNNING:
         item["running_since"] = item["running_since"] or _text(now)
     if phase is Phase.CANCELLED and "deadline" in item["error"]:
         phase = Phase.FAILED
-    started = _utc(status.started_at) or item["started_at"] or item["running_since"]
-    item.update({"status": status.status, "preempted": preempted, "lost": 0, "started_at": started})
+    started, ended = _utc(status.started_at), _utc(status.ended_at)
+    item.update({"status": status.status, "preempted": preempted, "lost": 0,
+                 "started_at": started or item["started_at"] or item["running_since"]})
     if phase.ended:
-        # Without times of the platform the job took from its submission to the look that saw its end.
-        item["started_at"] = started or item["submitted_at"]
-        item["ended_at"] = _utc(status.ended_at) or _text(now)
+        # The platform's own times, or what our looks saw; never one of each, clocks differ.
+        own = (started, ended) if started and ended else (seen_running or item["submitted_at"], _text(now))
+        item["started_at"], item["ended_at"] = own
     item.update({"phase": phase.value, "error": _error(item, status, phase)})
+
+
+def _preempted(item: Item, status: JobStatus) -> int:
+    """Return how often the job has lost its node, by the platform's own count or by two looks in a row."""
+    has_waited = status.phase is Phase.WAITING and phase_of(item["status"]) is Phase.WAITING
+    own = item["preempted"] + int(has_waited and item["phase"] == Phase.RUNNING.value)
+    return int(max(status.preempted, own))
 
 
 def _error(item: Item, status: JobStatus, phase: Phase) -> str:
@@ -88,8 +110,6 @@ def _error(item: Item, status: JobStatus, phase: Phase) -> str:
         return ""
     if status.error and not item["cancel_requested_at"]:
         return status.error
-    if not is_known(status.status):
-        return f"unknown status {status.status!r}: waiting on"
     return item["error"] if item["cancel_requested_at"] or phase.ended else ""
 
 
@@ -138,7 +158,7 @@ def enforce(item: Item, now: datetime, deadline: timedelta, *, cancelling: bool)
         return
     sent = item["cancel_sent_at"]
     overdue = now - datetime.fromisoformat(sent or item["cancel_requested_at"])
-    if overdue > (GRACE if sent else GIVE_UP_AFTER):
+    if overdue > (CANCEL_GRACE if sent else GIVE_UP_AFTER):
         phase = Phase.FAILED if "deadline" in item["error"] else Phase.CANCELLED
         item.update({"phase": phase.value, "ended_at": _text(now)})
         item["error"] += "; the platform did not confirm the cancellation"

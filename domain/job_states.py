@@ -51,6 +51,14 @@ def phase_of(status: str) -> Phase:
     return _PHASES.get(status.lower(), Phase.RUNNING)
 
 
+_TELL_NOTHING = frozenset({"notresponding", "paused", "unknown"})
+
+
+def tells_nothing(status: str) -> bool:
+    """Whether the word leaves open what the job does: it may still queue, run on, or have ended unseen."""
+    return status.lower() in _TELL_NOTHING or not is_known(status)
+
+
 def is_known(status: str) -> bool:
     """Whether the status word is in the table; an unknown one is reported, never fatal."""
     return status.lower() in _PHASES
@@ -92,7 +100,7 @@ class JobStatus:
     """One look at a job. Times are ISO 8601 UTC text, empty while unknown."""
 
     name: str
-    status: str  # the platform's own word
+    status: str  # the platform's own word; empty if it was not asked about this job
     started_at: str = ""
     ended_at: str = ""
     error: str = ""

@@ -121,7 +121,10 @@ class Jobs(Protocol):
         """
 
     def statuses(self, run_id: str, names: Sequence[str]) -> dict[str, JobStatus]:
-        """Return the status of each named job of the run that the platform knows, in as few calls as it offers."""
+        """Return the status of each named job of the run that the platform knows, in as few calls as it offers.
+
+        A job that it does not know is left out; one that could not be asked about this time has an empty status.
+        """
 
     def cancel(self, name: str) -> None:
         """Ask for cancellation and return at once; an ended or unknown job is fine."""

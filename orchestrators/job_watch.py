@@ -7,6 +7,7 @@ the ledger before anything is submitted, so a lost answer or a crash never makes
 from __future__ import annotations
 
 import logging
+import time
 from collections import Counter
 from datetime import timedelta
 from typing import Any
@@ -39,6 +40,7 @@ from orchestrators.slots import take_slots
 SUBMIT_CHUNK = 8  # a submission takes about a second on Azure ML; an activity should end in seconds
 LARGEST_CHUNK = 25
 CHUNKS_A_LOOK = 40  # the poll loop starts so many activities at once
+SUBMIT_SECONDS = 60.0  # with a service that answers slowly an activity leaves the rest to the next look
 LONGEST_PATIENCE = 900.0  # seconds; a service may ask for more, but deadlines and cancellations must be looked after
 
 
@@ -106,10 +108,13 @@ def submit_units(services: RunServices, request: dict[str, Any]) -> dict[str, An
     refused: dict[str, str] = {}
     waiting: dict[str, str] = {}
     retry_after = 0.0
+    until = time.monotonic() + SUBMIT_SECONDS
     for unit in request["units"]:
         item = items[unit]
         if item["submitted_at"] or has_ended(item):
             continue
+        if time.monotonic() > until:
+            break
         try:
             services.jobs.submit(JobSpec.from_dict(item["spec"]))
         except Unavailable as error:

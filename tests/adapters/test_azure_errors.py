@@ -114,3 +114,9 @@ def test_throttling_says_how_long() -> None:
 def test_our_own_errors_pass_through() -> None:
     with pytest.raises(BlobNotFound), azure_errors("asking"):
         raise BlobNotFound("gone")
+
+
+def test_a_date_to_wait_for_is_read_by_the_services_own_clock() -> None:
+    headers = {"Retry-After": "Mon, 06 Nov 2017 06:01:00 GMT", "Date": "Mon, 06 Nov 2017 06:00:15 GMT"}
+    assert retry_after_seconds(headers) == 45
+    assert retry_after_seconds(headers | {"Date": "nonsense"}, lambda: datetime(2017, 11, 6, 6, tzinfo=UTC)) == 60

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import replace
+from datetime import datetime
 
 import pytest
 
@@ -158,7 +159,7 @@ def test_one_job_that_cannot_be_read_does_not_hide_the_others(azure_platform: Az
     poison.properties = {**poison.properties, "properties": {}}  # the list's filter misses it
     azure_platform.plane.faults.add(Fault("error", path=f"/jobs/{names[2]}", times=-1))
     found = azure_platform.jobs.statuses(RUN, names)
-    assert found[names[2]].status == "Unknown"
+    assert found[names[2]].status == ""
     assert [found[name].status for name in names].count("Running") == 5
 
 
@@ -272,3 +273,46 @@ def test_errors_are_ours(azure_platform: AzurePlatform) -> None:
     azure_platform.plane.faults.add(Fault("error", path="/workspaces/", status=418, times=-1))
     with pytest.raises(ShelfcastError):
         azure_platform.jobs.submit(job())
+
+
+def test_the_times_of_an_ended_job_are_the_services_own(azure_platform: AzurePlatform) -> None:
+    names = [f"{RUN}-s{number}" for number in range(4)]
+    for name in names:
+        azure_platform.plane.workspace.lives[name] = [(0.0, "Queued"), (0.05, "Running"), (0.15, "Completed")]
+        azure_platform.jobs.submit(job(name))
+    found = ended(azure_platform.jobs, names)
+    for status in found.values():
+        took = datetime.fromisoformat(status.ended_at) - datetime.fromisoformat(status.started_at)
+        assert took.total_seconds() == pytest.approx(0.1, abs=0.001)
+    azure_platform.plane.requests.clear()
+    azure_platform.jobs.statuses(RUN, names)
+    assert len(azure_platform.plane.calls("POST", "batchrundata")) == 1, "one request for all of them"
+
+
+def test_a_workspace_without_run_history_is_asked_once(azure_platform: AzurePlatform) -> None:
+    azure_platform.jobs.submit(job())
+    azure_platform.plane.faults.add(Fault("error", path="/batchrundata", status=403, times=-1))
+    assert not ended(azure_platform.jobs, [job().name])[job().name].ended_at
+    azure_platform.jobs.statuses(RUN, [job().name])
+    assert len(azure_platform.plane.calls("POST", "batchrundata")) == 1
+
+
+def test_a_list_that_is_down_does_not_hide_the_jobs(azure_platform: AzurePlatform) -> None:
+    names = crowd(azure_platform, 12)
+    azure_platform.plane.faults.add(Fault("error", path="/jobs$", status=500, times=-1))
+    seen: set[str] = set()
+    for _ in range(40):
+        found = azure_platform.jobs.statuses(RUN, names)
+        assert set(found) == set(names), "a job that was not asked about is not one that is not there"
+        seen |= {name for name, status in found.items() if status.status == "Running"}
+    assert seen == set(names)
+
+
+def test_a_token_that_is_refused_before_its_time_is_replaced(azure_platform: AzurePlatform) -> None:
+    azure_platform.jobs.submit(job())
+    azure_platform.plane.faults.add(Fault("error", path="/jobs/", status=401))
+    with pytest.raises(Unavailable):
+        azure_platform.jobs.statuses(RUN, [job().name])
+    tokens = len([call for call in azure_platform.plane.requests if "/identity/" in call.path])
+    assert azure_platform.jobs.statuses(RUN, [job().name])
+    assert len([call for call in azure_platform.plane.requests if "/identity/" in call.path]) > tokens

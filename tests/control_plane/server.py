@@ -106,6 +106,8 @@ class ControlPlane:
             return 200, _token(query.get("resource", "")), {}
         if path.startswith("/operations/"):
             return 200, {}, {}
+        if path.startswith("/discovery"):
+            return 200, {"api": self.url, "history": self.url}, {}
         inside = re.split(_WORKSPACE, path, maxsplit=1, flags=re.IGNORECASE)
         if len(inside) != 2:
             raise Refused(404, "ResourceNotFound", f"nothing is at {path}")
@@ -136,6 +138,8 @@ class ControlPlane:
             case "POST", ["jobs", name, "cancel"]:
                 space.cancel_job(name)
                 return 202, None, {"Location": f"{self.url}/operations/{name}", "Retry-After": "1"}
+            case "POST", ["batchrundata"]:
+                return 200, space.run_history(list(body["requests"])), {}
             case "GET", ["models"]:
                 return 200, space.list_models(query), {}
             case "GET", ["models", name]:

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 SUBSCRIPTION = "00000000-0000-0000-0000-000000000001"
@@ -53,6 +54,7 @@ class Workspace:
     lives: dict[str, Life] = field(default_factory=dict)  # by job name; "" = every other job
     on_completed: Callable[[Job], None] | None = None
     clock: Callable[[], float] = time.monotonic
+    wall_offset: float = field(default_factory=lambda: time.time() - time.monotonic())  # wall clock - `clock`
     jobs: dict[str, Job] = field(default_factory=dict)
     models: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
 
@@ -149,6 +151,20 @@ class Workspace:
                 raise Refused(400, "UserError", f"job {name} is in a terminal state and cannot be cancelled")
             if job.cancelled_at is None:
                 job.cancelled_at = self.clock()
+
+    def run_history(self, names: list[str]) -> dict[str, Any]:
+        """Return start and end of jobs, as the run history has them."""
+        with self.lock:
+            known = {name: {"runMetadata": self._run(self.jobs[name])} for name in names if name in self.jobs}
+            return {"successfulResults": known, "failedResults": {}}
+
+    def _run(self, job: Job) -> dict[str, Any]:
+        moments = [job.created_at + since for since, status in job.life if status == "Running"][:1]
+        if self.status(job) in TERMINAL:
+            ends = [job.created_at + since for since, status in job.life if status in TERMINAL]
+            moments += [job.cancelled_at + self.cancel_seconds] if job.cancelled_at is not None else ends
+        texts = [datetime.fromtimestamp(moment + self.wall_offset, UTC).isoformat() for moment in moments]
+        return {"runId": job.name, **dict(zip(("startTimeUtc", "endTimeUtc"), texts, strict=False))}
 
     def _is_stale(self, job: Job) -> bool:
         return self.clock() - job.created_at < self.stale_seconds

@@ -98,7 +98,9 @@ def test_a_job_that_ignores_its_cancellation_does_not_hold_the_run_for_ever(serv
     tick(services, run_id)
     services.clock.forward(minutes=31)
     tick(services, run_id)
-    services.clock.forward(minutes=3)
+    services.clock.forward(minutes=9)
+    assert "result" not in tick(services, run_id)
+    services.clock.forward(minutes=2)
     result = tick(services, run_id)["result"]
     assert "did not confirm" in result["failed"]
 

@@ -13,6 +13,7 @@ from adapters.jobs_azureml import AzureMlJobs
 from domain import activity_names as names
 from domain.runs import RunRequest
 from orchestrators import job_watch, runs
+from orchestrators.costing import run_cost
 from orchestrators.ledger import RunLedger
 from tests.adapters.platforms import PROJECT
 from tests.control_plane.server import ControlPlane
@@ -46,6 +47,7 @@ def test_1000_segments_end_with_few_calls_a_look_and_short_histories(
         ledger.note(str(run_id), "decisions", decisions)
         # The workspace lives on the driver's clock: a job queues for a minute and runs for ten.
         plane.workspace.clock = lambda: services.clock.now().timestamp()
+        plane.workspace.wall_offset = 0.0
         plane.workspace.lives[""] = [(0.0, "Queued"), (60.0, "Running"), (660.0, "Completed")]
         plane.faults.random(0.1, seed=3, path="/workspaces/")
         looks: list[int] = []
@@ -78,5 +80,7 @@ def test_1000_segments_end_with_few_calls_a_look_and_short_histories(
                 f"{cpu['bodies']:.1f} s; wall {time.monotonic() - began:.0f} s"
             )
         assert ended.result["counts"]["succeeded"] == 1000
+        cost = run_cost(services, str(run_id))
+        assert cost["node_minutes"] == pytest.approx(10_000, rel=0.03)  # ten minutes each by the service's clock
         assert len(plane.workspace.jobs) == 1000
         assert max(looks) <= 10 and driver.longest_history <= 500
