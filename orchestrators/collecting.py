@@ -23,7 +23,6 @@ from domain.sales_weeks import SalesWeek
 from domain.scoring_gate import scoring_gate
 from domain.staleness import age_days
 from orchestrators import job_plans
-from orchestrators.drift_reports import collect_drift
 from orchestrators.ledger import Document, RunLedger
 from orchestrators.publishing import current_version, version_bytes
 from orchestrators.services import RunServices
@@ -52,7 +51,6 @@ def collect_scores(services: RunServices, request: dict[str, Any]) -> dict[str, 
     forecasts, bad_rows = _forecasts(services, ledger, run, lineup, pairs, products)
     completeness = _completeness(pairs, forecasts, lineup)
     ledger.note(run["run_id"], "completeness", completeness.to_dict())
-    drift = collect_drift(services, ledger, run, lineup)
     by_segment = {str(key): float(value) for key, value in forecasts.groupby("segment")["units"].sum().items()}
     gate = scoring_gate(completeness, by_segment, curated["recent_units"], bad_rows)
     failovers = [key for key, entry in lineup.items() if entry["failover"]]
@@ -60,7 +58,6 @@ def collect_scores(services: RunServices, request: dict[str, Any]) -> dict[str, 
         "expected": completeness.expected, "scored": completeness.scored,
         "explained": sum(completeness.explained.values()), "gap": completeness.gap,
         "failover_segments": len(failovers),
-        "drifted_segments": len({row["segment"] for row in drift if row["breached"]}),
     }
     result: dict[str, Any] = {
         "counts": counts,

@@ -13,7 +13,7 @@ from domain.runs import ISOLATED_KINDS
 from domain.sales_weeks import SalesWeek
 from domain.training_decision import Champion, decide_training
 from orchestrators.costing import estimate_run
-from orchestrators.drift_reports import drifted_models
+from orchestrators.drifting import drifted_models
 from orchestrators.ledger import RunLedger
 from orchestrators.registry_names import production_of, segment_of
 from orchestrators.services import RunServices

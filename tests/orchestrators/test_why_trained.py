@@ -33,7 +33,7 @@ def test_a_model_whose_data_drifted_is_trained_again_and_only_that_one(world: Wo
     (row,) = [row for row in ledger.noted(scored, "drift") if row["breached"]]
     assert (row["segment"], row["psi"], row["threshold"]) == (FAST, 0.4, 0.25)
     counts = {step["name"]: step["counts"] for step in ledger.run(scored)["steps"]}
-    assert counts["scoring_gate"]["drifted_segments"] == 1
+    assert counts["results"]["drifted"] == 1
     run_id = world.run("train", reason="the usual look")
     drift = f"drift: PSI 0.40 of units_lag_1, limit 0.25, seen by {scored}"
     assert reasons(world, run_id) == {FAST: [drift], SLOW: KEPT, BASELINE: KEPT}
