@@ -10,11 +10,11 @@ DIST ?= dist
 PY := .venv/bin/python
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help setup run test check format screenshots sample clean \
-	ci compliance coverage validate fuzz audit package deploy post-deploy publish-scoring start-run drill maturity scale
+.PHONY: help setup run test check notebooks format screenshots sample clean \
+	ci compliance coverage validate-models fuzz audit package deploy post-deploy publish-scoring start-run drill maturity scale
 
 help: ## List the commands
-	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## Make .venv and the storage emulator (the other commands do this themselves)
 	@scripts/setup.sh
@@ -29,6 +29,10 @@ check: setup ## Lint, types, dependency rules
 	@.venv/bin/ruff check .
 	@.venv/bin/mypy
 	@.venv/bin/lint-imports
+	@$(PY) -m scripts.export_notebooks --check
+
+notebooks: setup ## Write the modules that notebooks export
+	@$(PY) -m scripts.export_notebooks
 
 format: setup ## Mend what ruff can mend
 	@.venv/bin/ruff check --fix .
@@ -39,7 +43,7 @@ screenshots: setup ## Take the README's pictures of a running `make run` (needs 
 sample: setup ## Make the local testing data set anew
 	@$(PY) -m samples.local_testing --out samples/local_testing/data
 
-ci: check compliance coverage validate fuzz drill package ## What the pipelines do before they deploy, in their order
+ci: check compliance coverage validate-models fuzz drill package ## What the pipelines do before they deploy, in their order
 
 compliance: setup ## No secret, no personal data in fixtures, allowed licences only, rules of infra/
 	@$(PY) -m scripts.compliance
@@ -49,7 +53,7 @@ coverage: setup ## All tests with coverage; results in DIST
 	@mkdir -p "$(DIST)"
 	@$(PY) -m pytest --cov --cov-report=term-missing:skip-covered --cov-report=xml:"$(DIST)/coverage.xml" --junitxml="$(DIST)/tests.xml" $(ARGS)
 
-validate: setup ## Data, training and scoring end to end on the local testing data; EFFORT=quick|standard
+validate-models: setup ## Data, training and scoring end to end on the local testing data; EFFORT=quick|standard
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && TRAIN_EFFORT="$(EFFORT)" \
 	    $(PY) -m samples.demo --sample local_testing --once --port 0 --data "$$folder"
 

@@ -47,7 +47,7 @@ CRITERIA = (
     Criterion(2, "models are registered with lineage", "adapters/registry_azureml.py"),
     Criterion(2, "data is validated before training", "conditioning/gate.py"),
     Criterion(3, "a model is judged before it serves", "orchestrators/accepting.py"),
-    Criterion(3, "training and scoring are validated in CI", "azure-pipelines/pr.yml", "make validate"),
+    Criterion(3, "training and scoring are validated in CI", "azure-pipelines/pr.yml", "make validate-models"),
     Criterion(
         3, "deployment is automatic, with approval for production", "azure-pipelines/cd-model-validation.yml", "prod"
     ),

@@ -1,3 +1,4 @@
+# Exported from notebooks/objective.ipynb: change it there.
 """What every choice inside a training minimises, in units and not in logs."""
 
 from __future__ import annotations
