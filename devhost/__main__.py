@@ -1,21 +1,5 @@
-"""Command line: `python -m devhost` runs an app, `python -m devhost list` prints what it holds."""
+"""A local host for azure-functions v2 Python apps.
 
-from __future__ import annotations
-
-import argparse
-import json
-import logging
-import os
-import sys
-import threading
-import time
-from pathlib import Path
-from typing import NoReturn
-
-from devhost.errors import HostError
-
-_GRACE_SECONDS = 2.0
-_EPILOG = """
 Runs any azure-functions v2 Python app (a folder with function_app.py and host.json), unchanged, on this machine:
 HTTP, timer, queue, blob (Event Grid and polling), Event Grid and all durable triggers. Settings come from the Values
 of local.settings.json, else local.settings.sample.json; the environment wins. If a setting says
@@ -34,25 +18,46 @@ Ready when GET /admin/host/status answers. Durable management: /runtime/webhooks
 everything it started.
 """
 
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import NoReturn
+
+from devhost.errors import HostError
+
+_GRACE_SECONDS = 2.0
+
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m devhost", description="A local host for azure-functions v2 Python apps.", epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
-    parser.add_argument("command", nargs="?", choices=("run", "list"), default="run", help="run (default) or list")
-    parser.add_argument("--app", type=Path, default=Path(), metavar="DIR", help="folder of the app (default: this one)")
-    parser.add_argument("--port", type=int, default=7071, help="port of the host (default 7071; 0 takes a free one)")
-    parser.add_argument("--data", type=Path, metavar="DIR", help="data directory (default: APP/.data/host)")
-    parser.add_argument("--azurite", metavar="PATH", help="azurite executable (default: in node_modules or on PATH)")
-    parser.add_argument("--azurite-ports", metavar="BLOB,QUEUE,TABLE",
-                        help="its ports, also of one that runs (default: 10000 to 10002, else free ones)")  # fmt: skip
-    parser.add_argument("--no-azurite", action="store_true", help="never start Azurite")
-    parser.add_argument("--auth", action="store_true", help="ask for keys (DATA/keys.json) as Azure does")
-    parser.add_argument("--reload", action="store_true", help="start anew when a file of the app changes")
-    parser.add_argument("--verbose", action="store_true", help="log every replay")
-    parser.add_argument("--json", action="store_true", help="list: print JSON with all bindings")
+    summary, _, more = (__doc__ or "").partition("\n\n")
+    parser = argparse.ArgumentParser("python -m devhost", description=summary, epilog=more,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    add = parser.add_argument
+    add("command", nargs="?", choices=("run", "list"), default="run", help="run (default) or list")
+    add("--app", type=Path, default=Path(), metavar="DIR", help="folder of the app (default: this one)")
+    add("--port", type=int, default=7071, help="port of the host (default 7071; 0 takes a free one)")
+    add("--data", type=Path, metavar="DIR", help="data directory (default: APP/.data/host)")
+    add("--azurite", metavar="PATH", help="azurite executable (default: in node_modules or on PATH)")
+    add("--azurite-ports", type=_ports, metavar="BLOB,QUEUE,TABLE",
+        help="its ports, also of one that runs (default: 10000 to 10002, else free ones)")  # fmt: skip
+    add("--no-azurite", action="store_true", help="never start Azurite")
+    add("--auth", action="store_true", help="ask for keys (DATA/keys.json) as Azure does")
+    add("--reload", action="store_true", help="start anew when a file of the app changes")
+    add("--verbose", action="store_true", help="log every replay")
+    add("--json", action="store_true", help="list: print JSON with all bindings")
     return parser
+
+
+def _ports(text: str) -> tuple[int, ...]:
+    blob, queue, table = (int(port) for port in text.split(","))
+    return blob, queue, table
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -71,13 +76,12 @@ def main(arguments: list[str] | None = None) -> int:
         from devhost.host import HostOptions, run
 
         logs.set_up(verbose=given.verbose)
-        ports = tuple(int(p) for p in given.azurite_ports.split(",")) if given.azurite_ports else None
         data_dir = (given.data or app_dir / ".data" / "host").resolve()
-        started_in = Path.cwd()
+        options = HostOptions(app_dir, data_dir, given.port, given.azurite, given.azurite_ports, not given.no_azurite,
+                              given.auth, given.reload, Path.cwd())  # fmt: skip
         if app_dir.is_dir():
             os.chdir(app_dir)  # functions find their files where they are on Azure
-        run(HostOptions(app_dir, data_dir, given.port, given.azurite, ports, not given.no_azurite, given.auth,
-                        given.reload, started_in))  # fmt: skip
+        run(options)
     except (HostError, OSError) as problem:
         print(f"devhost: {problem}", file=sys.stderr)
         return 2
@@ -112,8 +116,7 @@ def _list(app_dir: Path, *, as_json: bool) -> int:
         settings = function.trigger.settings
         where = next((settings[k] for k in ("path", "queueName", "schedule") if k in settings), "")
         if function.trigger.type == "httpTrigger":
-            methods = ",".join(settings.get("methods") or ["any"])
-            where = f"{methods} /{prefix}/{str(settings.get('route') or function.name).strip('/')}".replace("//", "/")
+            where = f"{','.join(function.methods) or 'any'} /{prefix}/{function.route}".replace("//", "/")
         elif function.durable_name != function.name:
             where = f"as {function.durable_name}"
         print(f"{function.name:<40} {function.trigger.type:<22} {where}".rstrip())

@@ -10,7 +10,6 @@ import contextlib
 import json
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import time
@@ -18,11 +17,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from devhost.errors import HostError
-from devhost.storage_rest import DEVELOPMENT_ACCOUNT, DEVELOPMENT_KEY
+from devhost.state import replace_json
 
 DEFAULT_PORTS = (10000, 10001, 10002)  # blob, queue, table
 _SERVICES = ("blob", "queue", "table")
+_ACCOUNT = "devstoreaccount1"
+_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 _START_SECONDS = 60.0  # node is slow to start on a busy machine
 _STOP_SECONDS = 10.0
 _GUARD = Path(__file__).with_name("azurite_guard.cjs")
@@ -36,13 +39,11 @@ def find_executable(given: str | None = None, *folders: Path) -> str | None:
     """
     if shutil.which("node") is None:
         return None
-    named = given or os.environ.get("AZURITE")
-    if named:
+    if named := given or os.environ.get("AZURITE"):
         return shutil.which(named)
     for folder in (*folders, Path.cwd(), Path(__file__).resolve().parent.parent):
         for place in (folder / ".tools", folder):
-            found = place / "node_modules" / ".bin" / "azurite"
-            if found.exists():
+            if (found := place / "node_modules" / ".bin" / "azurite").exists():
                 return str(found)
     return shutil.which("azurite")
 
@@ -56,71 +57,72 @@ class Azurite:
 
     def __init__(self, location: Path | str, executable: str | None = None, ports: Sequence[int] | None = None) -> None:
         self._location = Path(location).resolve()
-        self._state = self._location / "azurite-process.json"
+        self._state_file = self._location / "azurite-process.json"
         self._executable = executable
         self._given = tuple(ports) if ports else None
         self.ports: tuple[int, ...] = self._given or DEFAULT_PORTS
-        self.pid: int | None = None  # None: not ours
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: psutil.Process | None = None  # None: not ours
+
+    @property
+    def endpoints(self) -> dict[str, str]:
+        """Service -> URL with the account's name."""
+        return {n: f"http://127.0.0.1:{p}/{_ACCOUNT}" for n, p in zip(_SERVICES, self.ports, strict=True)}
 
     @property
     def connection_string(self) -> str:
         """Connection string with all three endpoints."""
         ends = "".join(f"{n.title()}Endpoint={url};" for n, url in self.endpoints.items())
-        return f"DefaultEndpointsProtocol=http;AccountName={DEVELOPMENT_ACCOUNT};AccountKey={DEVELOPMENT_KEY};{ends}"
+        return f"DefaultEndpointsProtocol=http;AccountName={_ACCOUNT};AccountKey={_KEY};{ends}"
 
     @property
-    def endpoints(self) -> dict[str, str]:
-        """Service -> URL with the account's name."""
-        return {n: f"http://127.0.0.1:{p}/{DEVELOPMENT_ACCOUNT}" for n, p in zip(_SERVICES, self.ports, strict=True)}
+    def state(self) -> dict[str, Any]:
+        """What other processes need to know: pid (None: not ours), ports, endpoints, connection_string."""
+        return {"pid": self._process.pid if self._process else None, "ports": list(self.ports), **self.endpoints,
+                "connection_string": self.connection_string}  # fmt: skip
 
     @property
     def alive(self) -> bool:
         """False once the process has ended."""
-        if self._process is not None:
-            return self._process.poll() is None
-        return self.pid is None or _runs(self.pid, self._location)
+        with contextlib.suppress(psutil.NoSuchProcess):
+            return self._process is None or self._process.status() != psutil.STATUS_ZOMBIE
+        return False
 
     def start(self) -> Azurite:
         """Start or take over; returns when all three services answer."""
         if self._given and all(_answers(port) for port in self._given):
             return self
         self._location.mkdir(parents=True, exist_ok=True)
-        last = self._read_state()
-        if last and _runs(last["pid"], self._location) and all(_answers(port) for port in last["ports"]):
-            self.pid, self.ports = last["pid"], tuple(last["ports"])
-            self._write_state()
-            return self
-        executable = self._executable or find_executable()
-        if executable is None:
-            raise HostError("Azurite is not installed: run `npm install azurite`, or name it by --azurite or $AZURITE.")
-        first: tuple[int, ...] = self._given or (tuple(last["ports"]) if last else DEFAULT_PORTS)
-        for ports in [first] if self._given else [first, _free_ports(), _free_ports()]:
-            if not any(_taken(port) for port in ports) and self._launch(executable, ports):
+        last_ports = DEFAULT_PORTS
+        with contextlib.suppress(FileNotFoundError, ValueError, psutil.Error):
+            last = json.loads(self._state_file.read_text(encoding="utf-8"))
+            last_ports = tuple(last["ports"])
+            process = psutil.Process(last["pid"])
+            if str(self._location) in process.cmdline() and all(_answers(port) for port in last_ports):
+                self._process, self.ports = process, last_ports
+                self._write_state()
+                return self
+        candidates = [self._given] if self._given else [last_ports, _free_ports(), _free_ports()]
+        for self.ports in candidates:
+            if not any(_answers(port) for port in self.ports) and self._launch():
                 return self
         raise HostError(f"Azurite does not start on {self.ports}; its log is {self._location / 'azurite.out'}.")
 
     def restart(self) -> None:
         """Start again on the same ports, after it died."""
-        executable = self._executable or find_executable()
-        if executable is None or not self._launch(executable, self.ports):
+        if not self._launch():
             raise HostError(f"Azurite died and does not start again; its log is {self._location / 'azurite.out'}.")
 
     def stop(self) -> None:
         """End it, if it is ours."""
-        if self.pid is None:
-            return
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self.pid, signal.SIGTERM)
-        deadline = time.monotonic() + _STOP_SECONDS
-        while self.alive and time.monotonic() < deadline:
-            time.sleep(0.05)
-        if self.alive:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGKILL)
-        if self._process is not None:
-            self._process.wait()
-        self.pid, self._process = None, None
+        process, self._process = self._process, None
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if process is not None:
+                process.terminate()
+                try:
+                    process.wait(_STOP_SECONDS)
+                except psutil.TimeoutExpired:
+                    process.kill()
+                    process.wait()
 
     def __enter__(self) -> Azurite:
         return self.start()
@@ -128,24 +130,25 @@ class Azurite:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def _launch(self, executable: str, ports: tuple[int, ...]) -> bool:
-        self.ports = ports
-        options = [f"--{n}{what}" for n in _SERVICES for what in ("Host", "Port")]
-        values = [value for port in ports for value in ("127.0.0.1", str(port))]
-        pairs = [item for pair in zip(options, values, strict=True) for item in pair]
-        fixed = ["--silent", "--skipApiVersionCheck", "--disableTelemetry", "--location", str(self._location)]
+    def _launch(self) -> bool:
+        executable = self._executable or find_executable()
+        if executable is None:
+            raise HostError("Azurite is not installed: run `npm install azurite`, or name it by --azurite or $AZURITE.")
+        command = [executable, "--silent", "--skipApiVersionCheck", "--disableTelemetry", "--location",
+                   str(self._location)]  # fmt: skip
+        for service, port in zip(_SERVICES, self.ports, strict=True):
+            command += [f"--{service}Host", "127.0.0.1", f"--{service}Port", str(port)]
         node_options = f"{os.environ.get('NODE_OPTIONS', '')} --require {json.dumps(str(_GUARD))}"
-        environment = {**os.environ, "DEVHOST_AZURITE_STATE": str(self._state), "NODE_OPTIONS": node_options}
+        environment = {**os.environ, "DEVHOST_AZURITE_STATE": str(self._state_file), "NODE_OPTIONS": node_options}
         said = self._location / "azurite.out"
         before = said.stat().st_size if said.exists() else 0
         with said.open("ab") as output:
             # A session of its own: Ctrl-C is for the host, which ends Azurite last.
-            self._process = subprocess.Popen([executable, *fixed, *pairs], stdin=subprocess.DEVNULL, stdout=output,
-                                             stderr=output, env=environment, start_new_session=True)  # fmt: skip
-        self.pid = self._process.pid
+            self._process = psutil.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+                                         env=environment, start_new_session=True)  # fmt: skip
         self._write_state()
         deadline = time.monotonic() + _START_SECONDS
-        while time.monotonic() < deadline and self._process.poll() is None:
+        while time.monotonic() < deadline and self.alive:
             # Its own word: a port that answers may be that of another Azurite, which took it a moment ago.
             if said.read_bytes()[before:].count(b"successfully listening") == len(_SERVICES):
                 return True
@@ -154,30 +157,8 @@ class Azurite:
         return False
 
     def _write_state(self) -> None:
-        document = {"pid": self.pid, "ports": list(self.ports), "owner": os.getpid()}
-        temporary = self._state.with_suffix(".tmp")
-        temporary.write_text(json.dumps(document), encoding="utf-8")
-        temporary.replace(self._state)
-
-    def _read_state(self) -> dict[str, Any] | None:
-        try:
-            found: dict[str, Any] = json.loads(self._state.read_text(encoding="utf-8"))
-        except (FileNotFoundError, ValueError):
-            return None
-        return found
-
-
-def _runs(pid: int, location: Path) -> bool:
-    """True if the process is the Azurite of that folder (pids are used again)."""
-    if Path("/proc/self").exists():
-        try:
-            command = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
-        except OSError:
-            return False
-    else:
-        command = subprocess.run(["ps", "-ww", "-p", str(pid), "-o", "command="], capture_output=True, text=True,
-                                 check=False).stdout.split()  # fmt: skip
-    return str(location) in command
+        assert self._process is not None
+        replace_json(self._state_file, {"pid": self._process.pid, "ports": self.ports, "owner": os.getpid()})
 
 
 def _answers(port: int) -> bool:
@@ -186,22 +167,7 @@ def _answers(port: int) -> bool:
     return False
 
 
-def _taken(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return True
-    return False
-
-
 def _free_ports() -> tuple[int, ...]:
-    probes = [socket.socket() for _ in _SERVICES]
-    try:
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return tuple(int(probe.getsockname()[1]) for probe in probes)
-    finally:
-        for probe in probes:
-            probe.close()
+    with contextlib.ExitStack() as probes:
+        found = [probes.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in _SERVICES]
+        return tuple(int(probe.getsockname()[1]) for probe in found)

@@ -9,21 +9,25 @@ import importlib
 import inspect
 import json
 import sys
+import traceback
 import typing
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import GenericAlias
 from typing import Any
 
+import azure.functions as func
+
 from devhost.errors import AppLoadError
 
-DURABLE_NOUNS = {"orchestrationTrigger": "orchestrator", "activityTrigger": "activity", "entityTrigger": "entity"}
-_DURABLE_NAME = {"orchestrationTrigger": "orchestration", "activityTrigger": "activity", "entityTrigger": "entityName"}
-SUPPORTED_TRIGGERS = frozenset({
-    "httpTrigger", "timerTrigger", "queueTrigger", "blobTrigger", "eventGridTrigger", *DURABLE_NOUNS,
-})  # fmt: skip
-SUPPORTED_BINDINGS = frozenset({"http", "queue", "blob", "durableClient"})
+# Durable triggers: what orchestrations call such a function, and the setting that may name it.
+_DURABLE = {
+    "orchestrationTrigger": ("orchestrator", "orchestration"), "activityTrigger": ("activity", "activity"),
+    "entityTrigger": ("entity", "entityName"),
+}  # fmt: skip
+_TRIGGERS = {"httpTrigger", "timerTrigger", "queueTrigger", "blobTrigger", "eventGridTrigger", *_DURABLE}
+_BINDINGS = {"http", "queue", "blob", "durableClient"}
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,11 @@ class Binding:
     type: str
     is_output: bool
     settings: dict[str, Any]
+
+    @property
+    def connection(self) -> str:
+        """Name of the setting with the connection string."""
+        return str(self.settings.get("connection") or "AzureWebJobsStorage")
 
 
 @dataclass(frozen=True)
@@ -46,9 +55,10 @@ class Function:
     call: Callable[..., Any]
     is_async: bool
     wants_context: bool
+    retries: bool
     raw_bindings: list[dict[str, Any]]
     script_file: str
-    annotations: dict[str, Any] = field(default_factory=dict)
+    annotations: dict[str, Any]
 
     @property
     def outputs(self) -> list[Binding]:
@@ -66,10 +76,20 @@ class Function:
         return next((b for b in self.bindings if b.name == "$return"), None)
 
     @property
+    def route(self) -> str:
+        """Route of an HTTP trigger below the prefix, without slashes around it."""
+        return str(self.trigger.settings.get("route") or self.name).strip("/")
+
+    @property
+    def methods(self) -> list[str]:
+        """Methods of an HTTP trigger in capitals; none: all."""
+        return [str(method).upper() for method in self.trigger.settings.get("methods") or ()]
+
+    @property
     def durable_name(self) -> str:
         """Name that orchestrations use."""
-        given = self.trigger.settings.get(_DURABLE_NAME.get(self.trigger.type, ""))
-        return str(given or self.name)
+        _, setting = _DURABLE.get(self.trigger.type, ("", ""))
+        return str(self.trigger.settings.get(setting) or self.name)
 
 
 class FunctionIndex:
@@ -78,29 +98,34 @@ class FunctionIndex:
     def __init__(self, functions: list[Function]) -> None:
         self.functions = functions
         self._by_name = {f.name.lower(): f for f in functions}
-        self._durable: dict[str, dict[str, Function]] = {noun: {} for noun in DURABLE_NOUNS.values()}
-        self._durable_names: dict[str, dict[str, str]] = {noun: {} for noun in DURABLE_NOUNS.values()}
-        for function in functions:
-            noun = DURABLE_NOUNS.get(function.trigger.type)
-            if noun:
-                self._durable[noun][function.durable_name.lower()] = function
-                self._durable_names[noun][function.durable_name.lower()] = function.durable_name
+        self._durable = {
+            (_DURABLE[f.trigger.type][0], f.durable_name.lower()): f for f in functions if f.trigger.type in _DURABLE
+        }
 
     def find(self, name: str) -> Function | None:
         """Return the function of that name."""
         return self._by_name.get(name.lower())
 
-    def durable_function(self, noun: str, name: str) -> Function:
-        """Return an activity, orchestrator or entity; KeyError if the app has none of that name."""
-        return self._durable[noun][name.lower()]
+    def durable(self, noun: str, name: str) -> Function | None:
+        """Return the activity, orchestrator or entity that orchestrations know by a name."""
+        return self._durable.get((noun, name.lower()))
 
-    def durable_names(self, noun: str) -> dict[str, str]:
-        """Lower-case name -> name for all of a kind."""
-        return self._durable_names[noun]
+    def durable_names(self, noun: str) -> list[str]:
+        """Names that orchestrations use for all of a kind, sorted."""
+        return sorted(f.durable_name for (kind, _), f in self._durable.items() if kind == noun)
 
     def with_trigger(self, kind: str) -> list[Function]:
         """All functions with a kind of trigger."""
         return [f for f in self.functions if f.trigger.type == kind]
+
+    @property
+    def not_modelled(self) -> list[str]:
+        """What the app asks for and this host does not do."""
+        triggers = [f for f in self.functions if f.trigger.type not in _TRIGGERS]
+        return [
+            *(f"{f.trigger.type} of {f.name} (run it by POST /admin/functions/{f.name})" for f in triggers),
+            *(f"retry policy of {f.name}" for f in self.functions if f.retries),
+        ]
 
 
 def load_app(app_dir: Path, environ: Mapping[str, str]) -> FunctionIndex:
@@ -126,19 +151,11 @@ def load_app(app_dir: Path, environ: Mapping[str, str]) -> FunctionIndex:
 
 def converter_of(kind: str) -> Any:
     """Return the Functions SDK's converter for a kind of binding, or None if it has none."""
-    from azure.functions import get_binding_registry
-
-    return get_binding_registry().get(kind)  # type: ignore[no-untyped-call]
+    return func.get_binding_registry().get(kind)  # type: ignore[no-untyped-call]
 
 
 def _declared(module: Any, script: str, app_dir: Path) -> list[Any]:
-    from azure.functions import FunctionRegister
-
-    found: dict[int, Any] = {}
-    for name in dir(module):
-        value = getattr(module, name, None)
-        if isinstance(value, FunctionRegister):
-            found[id(value)] = value
+    found = {id(value): value for value in vars(module).values() if isinstance(value, func.FunctionRegister)}
     if len(found) != 1:
         raise AppLoadError(f"{script}: {'More than one' if found else 'No'} top level function app instance is defined;"
                            " it must have exactly one, like `app = func.FunctionApp()`.")  # fmt: skip
@@ -151,81 +168,68 @@ def _declared(module: Any, script: str, app_dir: Path) -> list[Any]:
 def _place(problem: BaseException, app_dir: Path, otherwise: str = "function_app.py") -> str:
     """File and line inside the app where an exception came from."""
     place = otherwise
-    trace = problem.__traceback__
-    while trace is not None:
-        file = Path(trace.tb_frame.f_code.co_filename)
+    for frame in traceback.extract_tb(problem.__traceback__):
+        file = Path(frame.filename)
         if file.is_relative_to(app_dir) and ".venv" not in file.parts:
-            place = f"{file.relative_to(app_dir)}:{trace.tb_lineno}"
-        trace = trace.tb_next
+            place = f"{file.relative_to(app_dir)}:{frame.lineno}"
     return place
 
 
 def _function(declared: Any, script: str) -> Function:
-    name = declared.get_function_name()
-    call = declared.get_user_function()
+    name, call, declared_trigger = declared.get_function_name(), declared.get_user_function(), declared.get_trigger()
     raw = [json.loads(text) for text in declared.get_raw_bindings()]
     bindings = tuple(
-        Binding(b.name, b.type, b.direction == 1, as_json)
-        for b, as_json in zip(declared.get_bindings(), raw, strict=True)
+        Binding(b.name, b.type, b.direction == 1, settings)
+        for b, settings in zip(declared.get_bindings(), raw, strict=True)
     )
-    kind = declared.get_trigger().type
-    trigger = next(b for b in bindings if b.type == kind and b.name == declared.get_trigger().name)
-    parameters = list(inspect.signature(call).parameters)
+    trigger = next(b for b in bindings if (b.type, b.name) == (declared_trigger.type, declared_trigger.name))
+    parameters = set(inspect.signature(call).parameters)
+    wants_context = "context" in parameters and all(b.name != "context" for b in bindings)
     try:
         annotations = typing.get_type_hints(call)
+        _check(parameters - {"context"} if wants_context else parameters, annotations, bindings)
+        if wants_context and getattr(annotations.get("context", func.Context), "__name__", "") != "Context":
+            raise TypeError(f'"context" must be of type azure.functions.Context, got {annotations["context"]!r}')
     except Exception as problem:
-        raise AppLoadError(f"{script}: cannot load the {name} function: unreadable annotations: {problem}") from problem
-    wants_context = "context" in parameters and all(b.name != "context" for b in bindings)
-    _check(name, script, parameters, annotations, bindings, wants_context=wants_context)
-    is_async = inspect.iscoroutinefunction(call)
-    return Function(name, trigger, bindings, call, is_async, wants_context, raw, script, annotations)
+        raise AppLoadError(f"{script}: cannot load the {name} function: {problem}") from problem
+    retries = bool(declared.get_settings_dict("retry_policy"))
+    return Function(name, trigger, bindings, call, inspect.iscoroutinefunction(call), wants_context, retries, raw,
+                    script, annotations)  # fmt: skip
 
 
-def _check(name: str, script: str, parameters: list[str], annotations: dict[str, Any], bindings: tuple[Binding, ...],
-           *, wants_context: bool) -> None:  # fmt: skip
-    def refuse(reason: str) -> typing.NoReturn:
-        raise AppLoadError(f"{script}: cannot load the {name} function: {reason}")
-
-    bound = {b.name: b for b in bindings if b.name != "$return"}
-    declared = [p for p in parameters if not (wants_context and p == "context")]
-    if set(declared) - set(bound):
-        refuse("the following parameters are declared in Python but not in the function's decorators: "
-               f"{sorted(set(declared) - set(bound))}")  # fmt: skip
-    if set(bound) - set(declared):
-        refuse("the following parameters are declared as bindings but are not present in Python: "
-               f"{sorted(set(bound) - set(declared))}")  # fmt: skip
-    if wants_context and "context" in annotations and getattr(annotations["context"], "__name__", "") != "Context":
-        refuse(f'"context" is expected to be of type azure.functions.Context, got {annotations["context"]!r}')
-    for binding in bound.values():
-        problem = _annotation_problem(binding, annotations)
-        if problem:
-            refuse(problem)
-        if binding.type not in SUPPORTED_BINDINGS | SUPPORTED_TRIGGERS and not binding.type.endswith("Trigger"):
-            refuse(f"its binding {binding.name!r} of type {binding.type!r} is not supported by this host")
-    if any(b.name == "$return" for b in bindings) and "return" in annotations:
-        returns = annotations["return"]
-        if not isinstance(returns, type) or isinstance(returns, GenericAlias):
-            refuse(f"has invalid non-type return annotation {returns!r}")
+def _check(parameters: set[str], annotations: dict[str, Any], bindings: tuple[Binding, ...]) -> None:
+    """Raise TypeError for what the worker refuses: parameters without bindings, annotations that do not fit."""
+    bound = {b.name for b in bindings} - {"$return"}
+    missing = "the following parameters are declared"
+    if parameters - bound:
+        raise TypeError(f"{missing} in Python but not in the function's decorators: {sorted(parameters - bound)}")
+    if bound - parameters:
+        raise TypeError(f"{missing} as bindings but are not present in Python: {sorted(bound - parameters)}")
+    for binding in bindings:
+        if binding.type not in _BINDINGS | _TRIGGERS and not binding.type.endswith("Trigger"):
+            raise TypeError(f"its binding {binding.name!r} of type {binding.type!r} is not supported by this host")
+        if binding.name in annotations:
+            _check_annotation(binding, annotations[binding.name])
+        elif binding.name == "$return" and not _is_type(annotations.get("return", str)):
+            raise TypeError(f"it has the invalid non-type return annotation {annotations['return']!r}")
 
 
-def _annotation_problem(binding: Binding, annotations: dict[str, Any]) -> str | None:
-    """Say what the worker would refuse about a parameter's annotation."""
-    if binding.name not in annotations:
-        return None
-    annotation = annotations[binding.name]
-    origin = typing.get_origin(annotation)
+def _check_annotation(binding: Binding, annotation: Any) -> None:
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     is_out = getattr(origin or annotation, "__name__", "") == "Out"
     if binding.is_output != is_out:
         wanted, got = ("out", "not azure.functions.Out") if binding.is_output else ("in", "azure.functions.Out")
-        return f'binding {binding.name} has the "{wanted}" direction, but its annotation is {got}'
-    inner = typing.get_args(annotation)[0] if is_out and typing.get_args(annotation) else annotation
+        raise TypeError(f'binding {binding.name} has the "{wanted}" direction, but its annotation is {got}')
+    inner = arguments[0] if is_out and arguments else annotation
     generic = not isinstance(inner, GenericAlias) and isinstance(inner, typing._GenericAlias)  # type: ignore[attr-defined]
     generic = generic and typing.get_origin(inner) is not typing.Union
-    if (not isinstance(inner, type) or isinstance(inner, GenericAlias)) and not generic:
-        return f"binding {binding.name} has invalid non-type annotation {annotation!r}"
-    if binding.is_output or generic or (inner in (str, bytes)):
-        return None
+    if not _is_type(inner) and not generic:
+        raise TypeError(f"binding {binding.name} has invalid non-type annotation {annotation!r}")
     converter = converter_of(binding.type)
-    if converter is not None and not converter.check_input_type_annotation(inner):
-        return f'{binding.name}, a "{binding.type}", does not match its Python annotation "{inner.__name__}"'
-    return None
+    free = binding.is_output or generic or inner in (str, bytes) or converter is None
+    if not free and not converter.check_input_type_annotation(inner):
+        raise TypeError(f'{binding.name}, a "{binding.type}", does not match its Python annotation "{inner.__name__}"')
+
+
+def _is_type(annotation: Any) -> bool:
+    return isinstance(annotation, type) and not isinstance(annotation, GenericAlias)

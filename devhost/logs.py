@@ -6,6 +6,7 @@ import logging
 import sys
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -20,23 +21,17 @@ class EventLog:
 
     def __init__(self, name: str) -> None:
         self._logger = logging.getLogger(name)
+        self.debug = partial(self._log, logging.DEBUG)  # what only --verbose shows
+        self.info = partial(self._log, logging.INFO)
+        self.warning = partial(self._log, logging.WARNING)  # what somebody should look at
 
     @property
     def verbose(self) -> bool:
         """True if debug events are shown."""
         return self._logger.isEnabledFor(logging.DEBUG)
 
-    def debug(self, event: str, **fields: Any) -> None:
-        """Log what only --verbose shows."""
-        self._logger.debug(event, extra={"fields": fields})
-
-    def info(self, event: str, **fields: Any) -> None:
-        """Log what happened."""
-        self._logger.info(event, extra={"fields": fields})
-
-    def warning(self, event: str, **fields: Any) -> None:
-        """Log what somebody should look at."""
-        self._logger.warning(event, extra={"fields": fields})
+    def _log(self, level: int, event: str, **fields: Any) -> None:
+        self._logger.log(level, event, extra={"fields": fields})
 
     def error(self, event: str, problem: BaseException | None = None, **fields: Any) -> None:
         """Log what went wrong, with the traceback of `problem` from where user code begins."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import hmac
 import json
 import os
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -21,122 +21,105 @@ from devhost.durable.client_binding import PATH as DURABLE_PATH
 from devhost.durable.routes import DurableRoutes
 from devhost.function_index import Function, FunctionIndex, converter_of
 from devhost.logs import EventLog
-from devhost.route_templates import RouteTemplate
+from devhost.route_table import RouteTable
 from devhost.state import Keys
 
 log = EventLog("devhost.http")
 MAX_BODY = 100 * 1024 * 1024  # bytes, as on Azure
-_BLOBS, _EVENTGRID = "/runtime/webhooks/blobs", "/runtime/webhooks/eventgrid"
+Values = Mapping[str, str]  # of a route's {names}
 EventSink = Callable[[Function, dict[str, Any]], Awaitable[None]]
 
 
 @dataclass(frozen=True)
-class _Route:
-    template: RouteTemplate
-    methods: frozenset[str] | None
-    function: Function
+class _Guarded:
+    """A handler and the keys that open it beside the master key; None: it is open."""
+
+    handler: Callable[[web.BaseRequest, Values], Awaitable[web.StreamResponse]]
+    keys: tuple[str, ...] | None
 
 
 class WebFront:
-    """Routes every request of the public listener."""
+    """Answers every request of both listeners."""
 
     def __init__(self, index: FunctionIndex, config: HostConfig, bindings: Bindings, durable: DurableRoutes, keys: Keys,
-                 *, enforce_keys: bool) -> None:  # fmt: skip
+                 *, enforce_keys: bool, blob_event: EventSink, grid_event: EventSink,
+                 admin_run: Callable[[Function, Any], None]) -> None:  # fmt: skip
         self._index = index
         self._bindings = bindings
         self._durable = durable
-        self._keys = keys
+        self._master_key = keys.master
         self._enforce = enforce_keys
-        self._prefix = "/" + config.route_prefix if config.route_prefix else ""
-        self._routes = http_routes(index)
+        self._prefix = f"/{config.route_prefix}" if config.route_prefix else ""
+        self._admin_run = admin_run
         self._began = time.monotonic()
-        self.admin_run: Callable[[Function, Any], Awaitable[None]]
-        self.blob_event: EventSink
-        self.grid_event: EventSink
         self.state = "Starting"
+        blobs = partial(self._webhook, "blobTrigger", blob_event)
+        grid = partial(self._webhook, "eventGridTrigger", grid_event)
+        self._router = RouteTable[_Guarded]([
+            ((), "", _Guarded(self._home, None)),
+            ((), f"{DURABLE_PATH}/{{*rest}}", _Guarded(self._manage, (keys.durable,))),
+            ((), "runtime/webhooks/blobs", _Guarded(blobs, (keys.blobs,))),
+            ((), "runtime/webhooks/eventgrid", _Guarded(grid, (keys.eventgrid,))),
+            (["GET"], "admin/host/status", _Guarded(self._status, None)),
+            (["GET", "POST"], "admin/host/ping", _Guarded(self._home, None)),
+            (["GET"], "admin/functions/{name?}", _Guarded(self._describe, ())),
+            (["POST"], "admin/functions/{name}", _Guarded(self._admin_call, ())),
+            *((f.methods, f"{self._prefix}/{f.route}", _Guarded(partial(self._invoke, f), _keys_of(f, keys)))
+              for f in index.with_trigger("httpTrigger")),
+        ])  # fmt: skip
 
     async def public(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer a request of the outside."""
-        path = request.rel_url.raw_path
-        origin = f"{request.scheme}://{request.host}"
-        if path.startswith(DURABLE_PATH + "/"):
-            if not self._allowed(request, self._keys.durable):
+        found = self._router.find(request.method, request.rel_url.raw_path)
+        if found is None:
+            return web.Response(status=404)
+        guarded, values = found
+        if self._enforce and guarded.keys is not None:
+            given = request.headers.get("x-functions-key") or request.query.get("code") or ""
+            fitting = (self._master_key, *guarded.keys)
+            if not any(hmac.compare_digest(given.encode(), key.encode()) for key in fitting):
                 return web.Response(status=401)
-            return await self._durable.handle(request, path[len(DURABLE_PATH) :], origin)
-        if path in (_BLOBS, _EVENTGRID):
-            return await self._webhook(request, path)
-        if path.startswith("/admin/"):
-            return await self._admin(request, path)
-        if self._prefix and path.lower().startswith(self._prefix.lower() + "/"):
-            return await self._trigger(request, path[len(self._prefix) :])
-        if not self._prefix:
-            found = await self._trigger(request, path)
-            if found.status != 404 or path != "/":
-                return found
-        if path == "/":
-            return web.Response(text="Your functions host is running.")
-        return web.Response(status=404)
+        return await guarded.handler(request, values)
 
     async def rpc(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer the SDK's client, which comes over loopback without a key."""
         path = request.rel_url.raw_path
         if not path.startswith("/durabletask/"):
             return web.Response(status=404)
-        return await self._durable.handle(request, path[len("/durabletask") :], self._bindings.client.origin)
+        return await self._durable.handle(request, path.removeprefix("/durabletask"), self._bindings.client.origin)
 
-    def _allowed(self, request: web.BaseRequest, *keys: str) -> bool:
-        given = request.headers.get("x-functions-key") or request.query.get("code") or ""
-        fitting = (hmac.compare_digest(given.encode(), key.encode()) for key in (*keys, self._keys.master))
-        return not self._enforce or any(fitting)
+    async def _manage(self, request: web.BaseRequest, _values: Values) -> web.StreamResponse:
+        return await self._durable.handle(request, request.rel_url.raw_path[len(DURABLE_PATH) :], _origin(request))
+
+    async def _home(self, _request: web.BaseRequest, _values: Values) -> web.StreamResponse:
+        return web.Response(text="Your functions host is running.")
 
     # -- HTTP triggers ------------------------------------------------------------------------------
-    async def _trigger(self, request: web.BaseRequest, path: str) -> web.StreamResponse:
-        for route in self._routes:
-            values = route.template.match(path)
-            if values is not None and (route.methods is None or request.method in route.methods):
-                return await self._invoke(route.function, request, values)
-        return web.Response(status=404)
-
-    async def _invoke(self, function: Function, request: web.BaseRequest, values: dict[str, str]) -> web.StreamResponse:
-        level = str(function.trigger.settings.get("authLevel") or "FUNCTION").upper()
-        if level == "FUNCTION" and not self._allowed(request, self._keys.function):
-            return web.Response(status=401)
-        if level == "ADMIN" and not self._allowed(request):
-            return web.Response(status=401)
+    async def _invoke(self, function: Function, request: web.BaseRequest, values: Values) -> web.StreamResponse:
+        query = {k: ",".join(v) for k, v in parse_qs(request.rel_url.raw_query_string, keep_blank_values=True).items()}
         try:
             body = await request.read()
         except web.HTTPRequestEntityTooLarge:
             return web.Response(status=413)
-        headers: dict[str, str] = {}
-        for name in request.headers:
-            headers[name.lower()] = ",".join(request.headers.getall(name))
-        query = {k: ",".join(v) for k, v in parse_qs(request.rel_url.raw_query_string, keep_blank_values=True).items()}
-        text = Datum
         datum = Datum(
             {
-                "method": text(request.method, "string"),
-                "url": text(f"{request.scheme}://{request.host}{request.raw_path}", "string"),
-                "headers": {k: text(v, "string") for k, v in headers.items()},
-                "query": {k: text(v, "string") for k, v in query.items()},
-                "params": {k: text(v, "string") for k, v in values.items()},
-                "body": text(body, "bytes"),
+                "method": Datum(request.method, "string"),
+                "url": Datum(f"{_origin(request)}{request.raw_path}", "string"),
+                "headers": _strings({n.lower(): ",".join(request.headers.getall(n)) for n in request.headers}),
+                "query": _strings(query),
+                "params": _strings(values),
+                "body": Datum(body, "bytes"),
             },
             "http",
         )
         try:
             done = await self._bindings.run(function, datum, {}, {**query, **values})
             return _response(function, done.value)
-        except (asyncio.CancelledError, GeneratorExit):
-            raise
-        except BaseException:
+        except Exception:  # it is in the log
             return web.Response(status=500)
 
     # -- webhooks -----------------------------------------------------------------------------------
-    async def _webhook(self, request: web.BaseRequest, path: str) -> web.Response:
-        key = self._keys.blobs if path == _BLOBS else self._keys.eventgrid
-        if not self._allowed(request, key):
-            return web.Response(status=401)
-        kind = "blobTrigger" if path == _BLOBS else "eventGridTrigger"
+    async def _webhook(self, kind: str, sink: EventSink, request: web.BaseRequest, _values: Values) -> web.Response:
         name = request.query.get("functionName", "").removeprefix("Host.Functions.")
         function = self._index.find(name)
         if function is None or function.trigger.type != kind:
@@ -151,92 +134,74 @@ class WebFront:
             events = document if isinstance(document, list) else [document]
             if what == "subscriptionvalidation":
                 return web.json_response({"validationResponse": events[0]["data"]["validationCode"]})
-            if path == _BLOBS:
-                for item in events:
-                    if not all(item["data"].get(field) for field in ("url", "eTag", "blobType")):
-                        return web.Response(status=400, text="A blob event needs data.url, eTag and blobType.")
+            needed = ("url", "eTag", "blobType") if kind == "blobTrigger" else ()
+            if not all(item["data"].get(field) for item in events for field in needed):
+                return web.Response(status=400, text="A blob event needs data.url, eTag and blobType.")
         except (ValueError, LookupError, TypeError, AttributeError):
             return web.Response(status=400)
-        sink = self.blob_event if path == _BLOBS else self.grid_event
         for item in events:
             await sink(function, item)
         return web.Response(status=202)
 
     # -- admin --------------------------------------------------------------------------------------
-    async def _admin(self, request: web.BaseRequest, path: str) -> web.Response:
-        parts = path.strip("/").split("/")[1:]
-        match request.method, parts:
-            case "GET", ["host", "status"]:
-                return web.json_response({
-                    "id": "devhost", "state": self.state, "version": "4.0.0", "versionDetails": "devhost",
-                    "platformVersion": "", "instanceId": str(os.getpid()),
-                    "computerName": os.uname().nodename, "processUptime": int((time.monotonic() - self._began) * 1000),
-                })  # fmt: skip
-            case "GET" | "POST", ["host", "ping"]:
-                return web.Response(status=200)
-            case "GET", ["functions"]:
-                return self._guarded(request, lambda: [self._describe(f, request) for f in self._index.functions])
-            case "GET", ["functions", name]:
-                function = self._index.find(name)
-                if function is None:
-                    return web.Response(status=404)
-                return self._guarded(request, lambda: self._describe(function, request))
-            case "POST", ["functions", name]:
-                return await self._admin_call(request, name)
-        return web.Response(status=404)
+    async def _status(self, _request: web.BaseRequest, _values: Values) -> web.Response:
+        return web.json_response({
+            "id": "devhost", "state": self.state, "version": "4.0.0", "versionDetails": "devhost",
+            "platformVersion": "", "instanceId": str(os.getpid()), "computerName": os.uname().nodename,
+            "processUptime": int((time.monotonic() - self._began) * 1000),
+        })  # fmt: skip
 
-    def _guarded(self, request: web.BaseRequest, body: Callable[[], Any]) -> web.Response:
-        return web.json_response(body()) if self._allowed(request) else web.Response(status=401)
+    async def _describe(self, request: web.BaseRequest, values: Values) -> web.Response:
+        if "name" not in values:
+            return web.json_response([self._description(f, _origin(request)) for f in self._index.functions])
+        function = self._index.find(values["name"])
+        if function is None:
+            return web.Response(status=404)
+        return web.json_response(self._description(function, _origin(request)))
 
-    def _describe(self, function: Function, request: web.BaseRequest) -> dict[str, Any]:
-        origin = f"{request.scheme}://{request.host}"
-        route = function.trigger.settings.get("route")
-        url = f"{origin}{self._prefix}/{str(route).strip('/')}" if function.trigger.type == "httpTrigger" else None
+    def _description(self, function: Function, origin: str) -> dict[str, Any]:
+        is_http = function.trigger.type == "httpTrigger"
         return {
-            "name": function.name,
-            "script_href": None,
-            "href": f"{origin}/admin/functions/{function.name}",
-            "invoke_url_template": url,
-            "language": "python",
-            "isDisabled": False,
-            "isDirect": function.trigger.type == "httpTrigger",
+            "name": function.name, "script_href": None, "href": f"{origin}/admin/functions/{function.name}",
+            "invoke_url_template": f"{origin}{self._prefix}/{function.route}" if is_http else None,
+            "language": "python", "isDisabled": False, "isDirect": is_http,
             "config": {"scriptFile": function.script_file, "bindings": function.raw_bindings},
-        }
+        }  # fmt: skip
 
-    async def _admin_call(self, request: web.BaseRequest, name: str) -> web.Response:
-        if not self._allowed(request):
-            return web.Response(status=401)
-        function = self._index.find(name)
+    async def _admin_call(self, request: web.BaseRequest, values: Values) -> web.Response:
+        function = self._index.find(values["name"])
         if function is None:
             return web.Response(status=404)
         if function.trigger.type in ("httpTrigger", "orchestrationTrigger", "entityTrigger"):
-            return web.json_response({"Message": f"{name} is started by its own routes, not here."}, status=400)
+            message = f"{function.name} is started by its own routes, not here."
+            return web.json_response({"Message": message}, status=400)
         try:
-            body = json.loads(await request.read() or b"{}")
-            given = body.get("input")
+            given = json.loads(await request.read() or b"{}").get("input")
         except (ValueError, AttributeError):
             return web.json_response({"Message": 'The body must be JSON like {"input": "..."}.'}, status=400)
-        await self.admin_run(function, given)
+        self._admin_run(function, given)
         return web.Response(status=202)
 
 
-def http_routes(index: FunctionIndex) -> list[_Route]:
-    """Routes of the app, most specific first."""
-    routes = []
-    for function in index.with_trigger("httpTrigger"):
-        settings = function.trigger.settings
-        methods = frozenset(str(m).upper() for m in settings["methods"]) if settings.get("methods") else None
-        routes.append(_Route(RouteTemplate(str(settings.get("route") or function.name)), methods, function))
-    return sorted(routes, key=lambda r: (r.template.precedence, r.template.template))
+def _keys_of(function: Function, keys: Keys) -> tuple[str, ...] | None:
+    level = str(function.trigger.settings.get("authLevel") or "FUNCTION").upper()
+    return {"ANONYMOUS": None, "FUNCTION": (keys.function,)}.get(level, ())
+
+
+def _origin(request: web.BaseRequest) -> str:
+    return f"{request.scheme}://{request.host}"
+
+
+def _strings(values: Mapping[str, str]) -> dict[str, Datum]:
+    return {name: Datum(value, "string") for name, value in values.items()}
 
 
 def _response(function: Function, value: Any) -> web.Response:
     binding = function.return_binding
     if binding is None or binding.type != "http":
         return web.Response(status=204)
-    converter = converter_of("http")
     try:
-        datum = converter.encode(value, expected_type=None)
+        datum = converter_of("http").encode(value, expected_type=None)
     except NotImplementedError as problem:
         remedy = "return func.HttpResponse or str"
         log.error("unsupported response", function=function.name, type=type(value).__name__, remedy=remedy)

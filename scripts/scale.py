@@ -91,7 +91,7 @@ class Meter:
 
     def _ours(self) -> Iterator[Any]:
         """Processes of the tree, and detached ones that name the data folder on their command line."""
-        listed = list(psutil.process_iter(["ppid", "cmdline", "create_time"]))  # type: ignore[no-untyped-call]
+        listed = list(psutil.process_iter(["ppid", "cmdline", "create_time"]))
         ours = set(self._roots)
         for process in sorted(listed, key=lambda one: float(one.info["create_time"] or 0)):  # parents come first
             command = " ".join(process.info["cmdline"] or [])

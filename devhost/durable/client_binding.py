@@ -27,17 +27,12 @@ class ClientBinding:
         """All URLs of an instance, as in the binding."""
         base = f"{origin or self.origin}{PATH}/instances/{instance_id}"
         query = self._query
-        return {
-            "id": instance_id,
-            "statusQueryGetUri": f"{base}?{query}",
-            "sendEventPostUri": f"{base}/raiseEvent/{{eventName}}?{query}",
-            "terminatePostUri": f"{base}/terminate?reason={{text}}&{query}",
-            "rewindPostUri": f"{base}/rewind?reason={{text}}&{query}",
-            "purgeHistoryDeleteUri": f"{base}?{query}",
-            "restartPostUri": f"{base}/restart?{query}",
-            "suspendPostUri": f"{base}/suspend?reason={{text}}&{query}",
-            "resumePostUri": f"{base}/resume?reason={{text}}&{query}",
-        }
+        urls = {"id": instance_id, "statusQueryGetUri": f"{base}?{query}", "purgeHistoryDeleteUri": f"{base}?{query}",
+                "sendEventPostUri": f"{base}/raiseEvent/{{eventName}}?{query}",
+                "restartPostUri": f"{base}/restart?{query}"}  # fmt: skip
+        for operation in ("terminate", "rewind", "suspend", "resume"):
+            urls[f"{operation}PostUri"] = f"{base}/{operation}?reason={{text}}&{query}"
+        return urls
 
     def check_status(self, instance_id: str, origin: str | None = None) -> dict[str, str]:
         """Body of a 202 answer: like the real host's, without rewindPostUri."""

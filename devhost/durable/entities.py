@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from devhost.durable.history import Event, Kind, compact, event, now, wire_time
 from devhost.durable.store import Store
+from devhost.invocation import Invoker
 from devhost.logs import EventLog
 
 log = EventLog("devhost.durable")
@@ -23,18 +24,11 @@ def entity_id(name: str, key: str) -> str:
     return f"@{name.lower()}@{key}"
 
 
-class EntityFunctions(Protocol):
-    """Runs entity functions off the loop."""
+class Deliver(Protocol):
+    """Stores an event for an orchestration, see TaskHub.deliver."""
 
-    def run_entity(self, name: str, scheduler_id: str, body: str) -> asyncio.Future[str]:
-        """Run a batch; gives the SDK's reply."""
-
-
-class AnswerSink(Protocol):
-    """Where answers to callers go."""
-
-    def deliver(self, instance_id: str, execution: str | None, item: Event, *, at_once: bool = False) -> None:
-        """Store an event for an instance."""
+    def __call__(self, instance_id: str, execution: str | None, item: Event, *, at_once: bool = False) -> None:
+        """Store it."""
 
 
 @dataclass(slots=True)
@@ -44,14 +38,13 @@ class _Entity:
 
 
 class EntityHub:
-    """All entities of a task hub. Construct, set `answers`, then `recover`."""
+    """All entities of a task hub. Construct, then `recover`."""
 
-    def __init__(self, store: Store, functions: EntityFunctions) -> None:
+    def __init__(self, store: Store, invoker: Invoker, deliver: Deliver) -> None:
         self._store = store
-        self._functions = functions
-        self.answers: AnswerSink
+        self._invoker = invoker
+        self._deliver = deliver
         self._active: dict[str, _Entity] = {}
-        self.closing = False
 
     def signal(self, name: str, key: str, operation: str, input_text: str | None) -> None:
         """Store a one-way request from outside."""
@@ -60,7 +53,7 @@ class EntityHub:
 
     def send(self, scheduler_id: str, request: str) -> None:
         """Store a request as part of the running commit; it is served after that."""
-        seq = self._store.insert("INSERT INTO messages (instance, event) VALUES (?,?)", scheduler_id, request)
+        seq = self._store.write("INSERT INTO messages (instance, event) VALUES (?,?)", scheduler_id, request)
         self._active.setdefault(scheduler_id, _Entity()).waiting.append((seq, json.loads(request)))
         self._store.after_commit(lambda: self._serve(scheduler_id))
 
@@ -80,7 +73,7 @@ class EntityHub:
 
     def _serve(self, scheduler_id: str) -> None:
         entity = self._active.get(scheduler_id)
-        if entity is None or entity.busy or self.closing:
+        if entity is None or entity.busy or self._invoker.closing:
             return
         if not entity.waiting:
             del self._active[scheduler_id]
@@ -88,51 +81,48 @@ class EntityHub:
         batch = [entity.waiting.popleft() for _ in range(min(MAX_BATCH, len(entity.waiting)))]
         row = self._store.row("SELECT state FROM entities WHERE id=?", scheduler_id)
         _, name, key = scheduler_id.split("@", 2)
+        operations = [
+            {"name": item["op"], "input": item.get("input"), "isSignal": bool(item.get("signal"))} for _, item in batch
+        ]
         body = compact({
-            "self": {"name": name, "key": key},
-            "exists": row is not None,
-            "state": row[0] if row else None,
-            "batch": [
-                {"name": r["op"], "input": r.get("input"), "isSignal": bool(r.get("signal"))} for _, r in batch
-            ],
+            "self": {"name": name, "key": key}, "exists": row is not None, "state": row[0] if row else None,
+            "batch": operations,
         })  # fmt: skip
         entity.busy = True
-        future = self._functions.run_entity(name, scheduler_id, body)
+        future = asyncio.get_running_loop().run_in_executor(
+            self._invoker.replays, self._invoker.run_entity, name, scheduler_id, body
+        )
         future.add_done_callback(lambda done: self._store_batch(scheduler_id, entity, batch, done))
 
     def _store_batch(self, scheduler_id: str, entity: _Entity, batch: list[tuple[int, dict[str, Any]]],
                      done: asyncio.Future[str]) -> None:  # fmt: skip
         entity.busy = False
-        if done.cancelled() or self.closing:
+        if done.cancelled():
             return
         problem = done.exception()
         if problem is not None:
-            log.error("entity", entity=scheduler_id, error=f"{type(problem).__name__}: {problem}")
-            text = compact(f"{type(problem).__name__}: {problem}")
-            results: list[dict[str, Any]] = [{"isError": True, "result": text} for _ in batch]
-            signals: list[dict[str, Any]] = []
+            said = f"{type(problem).__name__}: {problem}"
+            log.error("entity", entity=scheduler_id, error=said)
+            reply: dict[str, Any] = {"results": [{"isError": True, "result": compact(said)} for _ in batch]}
         else:
             reply = json.loads(done.result())
-            results, signals = reply["results"], reply["signals"]
+            self._store.write("DELETE FROM entities WHERE id=?", scheduler_id)
             if reply["entityExists"]:
-                self._store.write("INSERT OR REPLACE INTO entities VALUES (?,?,?)", scheduler_id, reply["entityState"],
+                self._store.write("INSERT INTO entities VALUES (?,?,?)", scheduler_id, reply["entityState"],
                                   wire_time(now()))  # fmt: skip
-            else:
-                self._store.write("DELETE FROM entities WHERE id=?", scheduler_id)
         self._store.write_many("DELETE FROM messages WHERE seq=?", [(seq,) for seq, _ in batch])
-        for (_, request), result in zip(batch, results, strict=True):
+        for (_, request), result in zip(batch, reply["results"], strict=True):
             self._answer(scheduler_id, request, result)
-        for item in signals:
+        for item in reply.get("signals", ()):
             self.signal(item["target"]["name"], item["target"]["key"], item["name"], item.get("input"))
         self._store.after_commit(lambda: self._serve(scheduler_id))
 
     def _answer(self, scheduler_id: str, request: dict[str, Any], result: dict[str, Any]) -> None:
-        if request.get("signal") or not request.get("parent"):
-            if result.get("isError"):
-                log.warning("entity", entity=scheduler_id, operation=request["op"], error=result["result"])
-            return
         answer: dict[str, Any] = {"result": result["result"]}
         if result.get("isError"):
             answer["exceptionType"] = "Error"
-        raised = event(Kind.EVENT_RAISED, Name=request["id"], Input=compact(answer))
-        self.answers.deliver(request["parent"], request.get("parentExecution"), raised)
+        if request.get("parent") and not request.get("signal"):
+            raised = event(Kind.EVENT_RAISED, Name=request["id"], Input=compact(answer))
+            self._deliver(request["parent"], request.get("parentExecution"), raised)
+        elif result.get("isError"):
+            log.warning("entity", entity=scheduler_id, operation=request["op"], error=result["result"])

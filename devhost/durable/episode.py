@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from devhost.durable.history import Event, Kind, compact, event, now, wire_time
+from devhost.durable.history import Event, Kind, compact, event, now, parse_time, wire_time
 from devhost.durable.program import Act, NonDeterministic, Program, Task, UnknownFunction
 
 ERROR_LABEL = "\n\n$OutOfProcData$:"
@@ -18,12 +18,10 @@ _SETTINGS = (
     '"maximumShortTimerDuration":"6.00:00:00","defaultHttpAsyncRequestSleepTimeMillseconds":30000}'
 )
 
-RUNNING, COMPLETED, CONTINUED, FAILED, CANCELED, TERMINATED, PENDING, SUSPENDED = (
-    "Running", "Completed", "ContinuedAsNew", "Failed", "Canceled", "Terminated", "Pending", "Suspended",
-)  # fmt: skip
-_IN_ORDER = (RUNNING, COMPLETED, CONTINUED, FAILED, CANCELED, TERMINATED, PENDING, SUSPENDED)
-STATUS_NUMBERS = {status: number for number, status in enumerate(_IN_ORDER)}
-FINISHED = frozenset({COMPLETED, FAILED, CANCELED, TERMINATED})
+RUNNING, COMPLETED, CONTINUED, FAILED = "Running", "Completed", "ContinuedAsNew", "Failed"
+CANCELED, TERMINATED, PENDING, SUSPENDED = "Canceled", "Terminated", "Pending", "Suspended"
+STATUSES = (RUNNING, COMPLETED, CONTINUED, FAILED, CANCELED, TERMINATED, PENDING, SUSPENDED)  # numbered as on the wire
+FINISHED = (COMPLETED, FAILED, CANCELED, TERMINATED)
 
 
 def request_body(instance_id: str, parent_id: str | None, input_text: str | None, past: Sequence[Event],
@@ -64,15 +62,14 @@ class Reply:
     @classmethod
     def of_exception(cls, problem: BaseException) -> Reply:
         """Read the state that the SDK puts behind the label in the text of its exception."""
-        text = str(problem)
-        at = text.rfind(ERROR_LABEL)
-        if at >= 0:
-            try:
-                reply = cls.of_result(text[at + len(ERROR_LABEL) :])
-            except ValueError:
-                return cls(fault=text[:at])
-            return reply if reply.error else cls(fault=text[:at])
-        return cls(fault=f"{type(problem).__name__}: {text}")
+        said, label, state = str(problem).rpartition(ERROR_LABEL)
+        if not label:
+            return cls(fault=f"{type(problem).__name__}: {problem}")
+        try:
+            reply = cls.of_result(state)
+        except ValueError:
+            return cls(fault=said)
+        return reply if reply.error else cls(fault=said)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,22 +90,22 @@ class Outcome:
 def conclude(name: str, execution: str, instance_id: str, reply: Reply, history: Sequence[Event],
              check: Callable[[Kind, str], None]) -> Outcome:  # fmt: skip
     """Replay the reply's actions over the history and say what is new and how the instance stands."""
+    failed = f"Orchestrator function '{name}' failed: "
     if reply.fault is not None:
-        return _failed(f"Orchestrator function '{name}' failed: {reply.fault}", [], [], 0)
+        return _failed(failed + reply.fault, [], [], 0)
     try:
         program = Program(reply.actions, reply.schema, check)
         program.replay(history)
     except UnknownFunction as problem:
-        return _failed(f"Orchestrator function '{name}' failed: {problem}", [], [], 0)
+        return _failed(f"{failed}{problem}", [], [], 0)
     except NonDeterministic as problem:
         return _failed(str(problem), [], [], 0)
     tasks = program.new_tasks()
     moment = now()
     events = [_scheduling_event(task, execution, instance_id, moment) for task in tasks]
-    if program.finished and not program.has_open_tasks:
-        error = program.fault or reply.error
-        if error:
-            return _failed(f"Orchestrator function '{name}' failed: {error}", events, tasks, program.task_count)
+    if program.finished and not program.open_tasks:
+        if error := program.fault or reply.error:
+            return _failed(failed + error, events, tasks, program.task_count)
         if program.continued:
             text = None if program.next_input is None else compact(program.next_input)
             return Outcome(events, tasks, CONTINUED, next_input=text, carried=program.carried)
@@ -121,7 +118,7 @@ def conclude(name: str, execution: str, instance_id: str, reply: Reply, history:
         tasks,
         cancelled_timers=program.cancelled_timers(),
         quiet=program.quiet_ids() if not reply.done and not reply.error else frozenset(),
-        open_tasks=program.open_count,
+        open_tasks=program.open_tasks,
     )
 
 
@@ -130,12 +127,29 @@ def _failed(text: str, events: list[Event], tasks: list[Task], event_id: int) ->
 
 
 def _completed(event_id: int, status: str, result: str | None) -> Event:
-    return event(Kind.EXECUTION_COMPLETED, event_id, OrchestrationStatus=STATUS_NUMBERS[status], Result=result)
+    return event(Kind.EXECUTION_COMPLETED, event_id, OrchestrationStatus=STATUSES.index(status), Result=result)
 
 
 def terminated(reason: str | None) -> list[Event]:
     """Events that end an instance at once."""
     return [event(Kind.EXECUTION_TERMINATED, Input=reason), _completed(-1, TERMINATED, reason)]
+
+
+def rewound(history: Sequence[Event]) -> tuple[list[Event], list[str]]:
+    """Turn the failures of a history into GenericEvents; returns it with the ids of the children that failed."""
+    failed = {item.reference for item in history if item.kind in (Kind.TASK_FAILED, Kind.SUB_FAILED)}
+    changed: list[Event] = []
+    children: list[str] = []
+    for item in history:
+        if item.kind is Kind.SUB_CREATED and item.event_id in failed:
+            children.append(str(item.fields()["InstanceId"]))
+        is_cause = item.kind in (Kind.TASK_FAILED, Kind.SUB_FAILED, Kind.EXECUTION_COMPLETED)
+        if is_cause or (item.kind is Kind.TASK_SCHEDULED and item.event_id in failed):
+            at = parse_time(item.fields()["Timestamp"])
+            changed.append(event(Kind.GENERIC_EVENT, item.event_id, at, Data=f"Rewound: {item.text}").played())
+        else:
+            changed.append(item)
+    return changed, children
 
 
 def _scheduling_event(task: Task, execution: str, instance_id: str, at: datetime) -> Event:

@@ -13,7 +13,6 @@ class Kind(IntEnum):
 
     EXECUTION_STARTED = 0
     EXECUTION_COMPLETED = 1
-    EXECUTION_FAILED = 2
     EXECUTION_TERMINATED = 3
     TASK_SCHEDULED = 4
     TASK_COMPLETED = 5
@@ -27,24 +26,15 @@ class Kind(IntEnum):
     ORCHESTRATOR_COMPLETED = 13
     EVENT_SENT = 14
     EVENT_RAISED = 15
-    CONTINUE_AS_NEW = 16
-    GENERIC = 17
-    HISTORY_STATE = 18
-    SUSPENDED = 19
-    RESUMED = 20
+    GENERIC_EVENT = 17
+    EXECUTION_SUSPENDED = 19
+    EXECUTION_RESUMED = 20
 
+    @property
+    def wire_name(self) -> str:
+        """Name on the wire, like ExecutionStarted or SubOrchestrationInstanceCreated."""
+        return self.name.replace("SUB_", "SUB_ORCHESTRATION_INSTANCE_").title().replace("_", "")
 
-WIRE_NAMES = {
-    Kind.EXECUTION_STARTED: "ExecutionStarted", Kind.EXECUTION_COMPLETED: "ExecutionCompleted",
-    Kind.EXECUTION_FAILED: "ExecutionFailed", Kind.EXECUTION_TERMINATED: "ExecutionTerminated",
-    Kind.TASK_SCHEDULED: "TaskScheduled", Kind.TASK_COMPLETED: "TaskCompleted", Kind.TASK_FAILED: "TaskFailed",
-    Kind.SUB_CREATED: "SubOrchestrationInstanceCreated", Kind.SUB_COMPLETED: "SubOrchestrationInstanceCompleted",
-    Kind.SUB_FAILED: "SubOrchestrationInstanceFailed", Kind.TIMER_CREATED: "TimerCreated",
-    Kind.TIMER_FIRED: "TimerFired", Kind.ORCHESTRATOR_STARTED: "OrchestratorStarted",
-    Kind.ORCHESTRATOR_COMPLETED: "OrchestratorCompleted", Kind.EVENT_SENT: "EventSent",
-    Kind.EVENT_RAISED: "EventRaised", Kind.CONTINUE_AS_NEW: "ContinueAsNew", Kind.GENERIC: "GenericEvent",
-    Kind.HISTORY_STATE: "HistoryState", Kind.SUSPENDED: "ExecutionSuspended", Kind.RESUMED: "ExecutionResumed",
-}  # fmt: skip
 
 _UNPLAYED, _PLAYED = '"IsPlayed":false', '"IsPlayed":true'
 

@@ -31,7 +31,6 @@ class Act(IntEnum):
     CALL_ENTITY = 7
     CALL_HTTP = 8
     SIGNAL_ENTITY = 9
-    SCHEDULED_SIGNAL = 10
     WHEN_ANY = 11
     WHEN_ALL = 12
 
@@ -43,6 +42,17 @@ _TASK_NOUN = {
     Kind.TIMER_CREATED: "a timer task",
     Kind.EVENT_SENT: "a send event task",
 }
+
+
+_WORK = {
+    Act.ACTIVITY: Kind.TASK_SCHEDULED, Act.ACTIVITY_RETRY: Kind.TASK_SCHEDULED, Act.CALL_HTTP: Kind.TASK_SCHEDULED,
+    Act.SUB: Kind.SUB_CREATED, Act.SUB_RETRY: Kind.SUB_CREATED,
+    Act.CALL_ENTITY: Kind.EVENT_SENT, Act.SIGNAL_ENTITY: Kind.EVENT_SENT,
+}  # fmt: skip
+_SETTLES = {  # completion -> whether the task failed
+    Kind.TASK_COMPLETED: False, Kind.SUB_COMPLETED: False, Kind.TIMER_FIRED: False,
+    Kind.TASK_FAILED: True, Kind.SUB_FAILED: True,
+}  # fmt: skip
 
 
 class NonDeterministic(Exception):
@@ -76,13 +86,11 @@ class Node:
 class Task(Node):
     """A unit of work with an id and a scheduling event."""
 
-    def __init__(self, owner: Group | Retry | None, task_id: int, kind: Kind, action: dict[str, Any]) -> None:
+    def __init__(self, owner: Group | Retry | None, task_id: int, kind: Kind, action: dict[str, Any],
+                 fire_at: datetime | None) -> None:  # fmt: skip
         super().__init__(owner)
-        self.task_id = task_id
-        self.kind = kind
-        self.action = action
+        self.task_id, self.kind, self.action, self.fire_at = task_id, kind, action, fire_at
         self.scheduled = False
-        self.fire_at: datetime | None = None
 
     @property
     def name(self) -> str:
@@ -119,13 +127,8 @@ class Group(Node):
         """Collect the children of a WhenAll while none has failed."""
         if not self._wait_for_all:
             return None
-        ids: set[int] = set()
-        for child in self.children:
-            part = child.quiet()
-            if part is None:
-                return None
-            ids |= part
-        return ids
+        parts = [child.quiet() for child in self.children]
+        return None if None in parts else set[int]().union(*filter(None, parts))
 
 
 class Retry(Node):
@@ -139,7 +142,7 @@ class Retry(Node):
         self._delay = timedelta(milliseconds=options["firstRetryIntervalInMilliseconds"])
         self._factor = float(options.get("backoffCoefficient") or 1)
         longest = options.get("maxRetryIntervalInMilliseconds")
-        self._longest = timedelta(milliseconds=longest) if longest else None
+        self._longest = timedelta(milliseconds=longest) if longest else timedelta.max
         self._current: Node = self._attempt()
 
     def _attempt(self) -> Node:
@@ -154,11 +157,10 @@ class Retry(Node):
             else:
                 self._current = self._attempt()
         elif child.failed:
-            wait = self._delay if self._attempts_left > 0 else timedelta(0)
-            if self._longest is not None:
-                wait = min(wait, self._longest)
+            wait = min(self._delay, self._longest) if self._attempts_left > 0 else timedelta(0)
             self._delay *= self._factor
-            self._current = self._program.open_timer(self, self._program.now + wait)
+            timer = {"actionType": Act.TIMER}
+            self._current = self._program.open_task(self, Kind.TIMER_CREATED, timer, self._program.now + wait)
         else:
             self.end()
 
@@ -204,13 +206,8 @@ class Program:
         return self.fault is not None or self.continued or self._at >= len(self._actions)
 
     @property
-    def has_open_tasks(self) -> bool:
-        """True while a task runs that an instance must wait for before it can end."""
-        return bool(self._open)
-
-    @property
-    def open_count(self) -> int:
-        """How many such tasks run."""
+    def open_tasks(self) -> int:
+        """How many tasks run that an instance must wait for before it can end."""
         return len(self._open)
 
     @property
@@ -247,18 +244,13 @@ class Program:
                 self._advance()
             elif kind in _TASK_NOUN:
                 self._match(item)
-            elif kind in (Kind.TASK_COMPLETED, Kind.SUB_COMPLETED, Kind.TIMER_FIRED):
-                self._settle(item.reference, failed=False)
-            elif kind in (Kind.TASK_FAILED, Kind.SUB_FAILED):
-                self._settle(item.reference, failed=True)
+            elif kind in _SETTLES:
+                task = self._open.pop(item.reference, None)
+                if task is not None:
+                    task.end(failed=_SETTLES[kind])
+                    self._advance()
             elif kind is Kind.EVENT_RAISED:
                 self._raise_event(item)
-
-    def _settle(self, task_id: int, *, failed: bool) -> None:
-        task = self._open.pop(task_id, None)
-        if task is not None:
-            task.end(failed=failed)
-            self._advance()
 
     def _raise_event(self, item: Event) -> None:
         if self.continued:
@@ -277,20 +269,18 @@ class Program:
 
     def _match(self, item: Event) -> None:
         task = self._tasks.get(item.event_id)
-        what = f"{_TASK_NOUN[item.kind]} with sequence number {item.event_id}"
         named = f" named '{item.name}'" if item.name and item.kind is not Kind.EVENT_SENT else ""
-        found = "Non-Deterministic workflow detected: A previous execution of this orchestration scheduled"
-        advice = "Was a change made to the orchestrator code after this instance had already started running?"
+        if task is None:
+            instead = "replay execution hasn't (yet?) scheduled this task."
+        elif task.kind is not item.kind or (named and task.name.casefold() != item.name.casefold()):
+            other = _TASK_NOUN[task.kind] + (f" named '{task.name}'" if task.name else "")
+            instead = f"orchestration replay instead scheduled {other} with this sequence number."
+            task = None
         if task is None:
             raise NonDeterministic(
-                f"{found} {what}{named}, "
-                f"but the current replay execution hasn't (yet?) scheduled this task. {advice}"
-            )
-        if task.kind is not item.kind or (named and task.name.casefold() != item.name.casefold()):
-            instead = _TASK_NOUN[task.kind] + (f" named '{task.name}'" if task.name else "")
-            raise NonDeterministic(
-                f"{found} {what}{named}, "
-                f"but the current orchestration replay instead scheduled {instead} with this sequence number. {advice}"
+                "Non-Deterministic workflow detected: A previous execution of this orchestration scheduled "
+                f"{_TASK_NOUN[item.kind]} with sequence number {item.event_id}{named}, but the current {instead} "
+                "Was a change made to the orchestrator code after this instance had already started running?"
             )
         task.scheduled = True
         if task.action["actionType"] == Act.CALL_ENTITY:
@@ -321,16 +311,12 @@ class Program:
         if kind == Act.CONTINUE_AS_NEW:
             self.next_input, self.continued = action.get("input"), True
             return _ended(owner)
-        if kind in (Act.ACTIVITY_RETRY, Act.SUB_RETRY):
-            return Retry(owner, self, Kind.TASK_SCHEDULED if kind == Act.ACTIVITY_RETRY else Kind.SUB_CREATED, action)
         if kind == Act.TIMER:
-            return self.open_timer(owner, parse_time(action["fireAt"]), action)
-        if kind in (Act.ACTIVITY, Act.CALL_HTTP):
-            return self.open_task(owner, Kind.TASK_SCHEDULED, action)
-        if kind == Act.SUB:
-            return self.open_task(owner, Kind.SUB_CREATED, action)
-        if kind in (Act.CALL_ENTITY, Act.SIGNAL_ENTITY):
-            return self.open_task(owner, Kind.EVENT_SENT, action)
+            return self.open_task(owner, Kind.TIMER_CREATED, action, parse_time(action["fireAt"]))
+        if kind in (Act.ACTIVITY_RETRY, Act.SUB_RETRY):
+            return Retry(owner, self, _WORK[kind], action)
+        if kind in _WORK:
+            return self.open_task(owner, _WORK[kind], action)
         raise UnknownFunction(f"The action type {kind} is not known to this host.")
 
     def _wait_event(self, key: str, owner: Group | Retry | None) -> Node:
@@ -341,28 +327,18 @@ class Program:
         self._waiters[key].append(waiter)
         return waiter
 
-    def open_task(self, owner: Group | Retry | None, kind: Kind, action: dict[str, Any]) -> Task:
-        """Give out the next id for a piece of work."""
-        task = Task(owner, len(self._tasks), kind, action)
+    def open_task(self, owner: Group | Retry | None, kind: Kind, action: dict[str, Any],
+                  fire_at: datetime | None = None) -> Task:  # fmt: skip
+        """Give out the next id for a piece of work; a signal and a cancelled timer count as ended at once."""
+        task = Task(owner, len(self._tasks), kind, action, fire_at)
         if kind is Kind.EVENT_SENT:
             self._check(kind, action["instanceId"].split("@")[1])
-        elif action["actionType"] != Act.CALL_HTTP:
+        elif kind is not Kind.TIMER_CREATED and action["actionType"] != Act.CALL_HTTP:
             self._check(kind, task.name)
         self._tasks[task.task_id] = task
-        if kind is not Kind.EVENT_SENT:
-            self._open[task.task_id] = task
-        elif action["actionType"] == Act.SIGNAL_ENTITY:
+        if action["actionType"] == Act.SIGNAL_ENTITY or action.get("isCanceled"):
             task.end()
-        return task
-
-    def open_timer(self, owner: Group | Retry | None, fire_at: datetime, action: dict[str, Any] | None = None) -> Task:
-        """Give out the next id for a timer; a cancelled one counts as ended at once."""
-        task = Task(owner, len(self._tasks), Kind.TIMER_CREATED, action or {"actionType": Act.TIMER})
-        task.fire_at = fire_at
-        self._tasks[task.task_id] = task
-        if task.action.get("isCanceled"):
-            task.end()
-        else:
+        elif kind is not Kind.EVENT_SENT:
             self._open[task.task_id] = task
         return task
 

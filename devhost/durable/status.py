@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from devhost.durable.episode import STATUS_NUMBERS
-from devhost.durable.history import WIRE_NAMES, Event, Kind
+from devhost.durable.episode import STATUSES
+from devhost.durable.history import Event, Kind
 
 COLUMNS = "id, name, status, input, custom_status, output, created, updated"
-_STATUS_NAMES = {number: name for name, number in STATUS_NUMBERS.items()}
+_FIELDS = ("instanceId", "name", "runtimeStatus", "input", "customStatus", "output", "createdTime", "lastUpdatedTime")
 _FRAMES = (Kind.ORCHESTRATOR_STARTED, Kind.ORCHESTRATOR_COMPLETED)
 _SCHEDULING = (Kind.TASK_SCHEDULED, Kind.SUB_CREATED)
 _ENDINGS = {
@@ -22,17 +22,12 @@ _HIDDEN = ("EventId", "IsPlayed", "TaskScheduledId", "TimerId", "Version", "Orch
 
 def payload(row: tuple[Any, ...], *, show_input: bool) -> dict[str, Any]:
     """One instance, from the COLUMNS of its row."""
-    instance_id, name, status, input_text, custom, output, created, updated = row
-    return {
-        "name": name,
-        "instanceId": instance_id,
-        "runtimeStatus": status,
-        "input": parsed(input_text) if show_input else None,
-        "customStatus": parsed(custom),
-        "output": parsed(output),
-        "createdTime": _seconds(created),
-        "lastUpdatedTime": _seconds(updated),
-    }
+    shown = dict(zip(_FIELDS, row, strict=True))
+    for name in ("input", "customStatus", "output"):
+        shown[name] = parsed(shown[name]) if show_input or name != "input" else None
+    for name in ("createdTime", "lastUpdatedTime"):
+        shown[name] = shown[name].partition(".")[0] + "Z"
+    return shown
 
 
 def parsed(text: str | None) -> Any:
@@ -45,25 +40,18 @@ def parsed(text: str | None) -> Any:
         return text
 
 
-def _seconds(text: str) -> str:
-    return text.partition(".")[0].rstrip("Z") + "Z"
-
-
 def history_events(history: list[Event], *, show_output: bool, show_input: bool) -> list[dict[str, Any]]:
     """History for people: frames dropped, scheduling merged into completion, names for numbers."""
-    scheduled: dict[tuple[Kind, int], dict[str, Any]] = {}
+    scheduled: dict[tuple[Kind | None, int], dict[str, Any]] = {}
     shown: list[dict[str, Any]] = []
     for item in history:
         if item.kind in _FRAMES:
             continue
-        fields = item.fields()
-        origin = scheduled.get((_ENDINGS.get(item.kind, item.kind), item.reference)) if item.kind in _ENDINGS else None
-        view = _view(item.kind, fields, show_output=show_output, show_input=show_input)
+        view = _view(item.kind, item.fields(), show_output=show_output, show_input=show_input)
+        origin = scheduled.get((_ENDINGS.get(item.kind), item.reference))
         if origin is not None:
             view["ScheduledTime"] = origin["Timestamp"]
-            view["FunctionName"] = origin["FunctionName"]
-            if show_input and "Input" in origin:
-                view["Input"] = origin["Input"]
+            view |= {name: origin[name] for name in ("FunctionName", "Input") if name in origin}
             shown = [other for other in shown if other is not origin]
         if item.kind in _SCHEDULING:
             scheduled[item.kind, item.event_id] = view
@@ -73,18 +61,14 @@ def history_events(history: list[Event], *, show_output: bool, show_input: bool)
 
 def _view(kind: Kind, fields: dict[str, Any], *, show_output: bool, show_input: bool) -> dict[str, Any]:
     view = {key: value for key, value in fields.items() if key not in _HIDDEN}
-    view["EventType"] = WIRE_NAMES[kind]
+    view["EventType"] = kind.wire_name
     if kind in _SCHEDULING or kind is Kind.EXECUTION_STARTED:
         view["FunctionName"] = view.pop("Name", None)
     if "OrchestrationStatus" in view:
-        view["OrchestrationStatus"] = _STATUS_NAMES[view["OrchestrationStatus"]]
-    if not show_input:
-        view.pop("Input", None)
-    if "Result" in view:
-        if show_output:
-            view["Result"] = parsed(view["Result"])
-        else:
-            del view["Result"]
-    if "Input" in view:
-        view["Input"] = parsed(view["Input"])
+        view["OrchestrationStatus"] = STATUSES[view["OrchestrationStatus"]]
+    for name, wanted in (("Input", show_input), ("Result", show_output)):
+        if name in view:
+            view[name] = parsed(view[name])
+            if not wanted:
+                del view[name]
     return view

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +33,16 @@ CREATE TABLE IF NOT EXISTS timers (instance TEXT NOT NULL, execution TEXT NOT NU
 CREATE TABLE IF NOT EXISTS entities (id TEXT PRIMARY KEY, state TEXT, updated TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS blob_seen (place TEXT NOT NULL, blob TEXT NOT NULL, etag TEXT NOT NULL,
   PRIMARY KEY (place, blob)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS blob_events (seq INTEGER PRIMARY KEY, function TEXT NOT NULL, event TEXT NOT NULL,
-  failures INTEGER NOT NULL DEFAULT 0);
+CREATE TABLE IF NOT EXISTS blob_arrivals (seq INTEGER PRIMARY KEY, function TEXT NOT NULL, blob TEXT NOT NULL,
+  etag TEXT NOT NULL, failures INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE IF NOT EXISTS schedules (function TEXT PRIMARY KEY, last TEXT, next TEXT) WITHOUT ROWID;
 """
 _FULL = ("database or disk is full", "disk I/O error", "No space left")
-_CACHE_KIB = 4096
-_LOG_PAGES = 4000  # 16 MB of log before it is written back
+# One host a hub: no locks at every commit. 16 MB of log before it is written back, 4 MB of cache.
+_SETTINGS = """
+PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;
+PRAGMA wal_autocheckpoint=4000; PRAGMA cache_size=-4096;
+"""
 
 
 class Store:
@@ -50,13 +53,7 @@ class Store:
         self._on_failure = on_failure
         try:
             self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-            # One host a hub: no locks at every commit.
-            self._connection.execute("PRAGMA locking_mode=EXCLUSIVE")
-            self._connection.execute("PRAGMA journal_mode=WAL")
-            self._connection.execute(f"PRAGMA wal_autocheckpoint={_LOG_PAGES}")
-            self._connection.execute("PRAGMA synchronous=NORMAL")
-            self._connection.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
-            self._connection.executescript(_SCHEMA)
+            self._connection.executescript(_SETTINGS + _SCHEMA)
         except sqlite3.DatabaseError as problem:
             raise HostError(f"The task hub {path} cannot be opened ({problem}): close what else has it open, or move"
                             " it away to begin with an empty one.") from problem  # fmt: skip
@@ -65,28 +62,24 @@ class Store:
         self._waiting: list[asyncio.Future[None]] = []
         self._broken: StorageFull | None = None
 
-    def write(self, statement: str, *values: Any) -> None:
-        """Do a statement as part of the running turn's transaction."""
+    def write(self, statement: str, *values: Any) -> int:
+        """Do a statement as part of the running turn's transaction; an INSERT gives the row's id."""
         self._begin()
-        self._guard(lambda: self._connection.execute(statement, values))
+        return self._do(self._connection.execute, statement, values).lastrowid or 0
 
-    def write_many(self, statement: str, rows: Iterable[tuple[Any, ...]]) -> None:
+    def write_many(self, statement: str, rows: list[tuple[Any, ...]]) -> None:
         """Do a statement for each row as part of the running turn's transaction."""
-        self._begin()
-        self._guard(lambda: self._connection.executemany(statement, rows))
-
-    def insert(self, statement: str, *values: Any) -> int:
-        """Insert a row and return its id, which is not reused while the row exists."""
-        self._begin()
-        return int(self._guard(lambda: self._connection.execute(statement, values)).lastrowid or 0)
+        if rows:
+            self._begin()
+            self._do(self._connection.executemany, statement, rows)
 
     def rows(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
         """Read; sees the running turn's writes."""
-        return self._guard(lambda: self._connection.execute(statement, values)).fetchall()
+        return self._do(self._connection.execute, statement, values).fetchall()
 
     def row(self, statement: str, *values: Any) -> tuple[Any, ...] | None:
         """Read the first row, or None."""
-        found: tuple[Any, ...] | None = self._guard(lambda: self._connection.execute(statement, values)).fetchone()
+        found: tuple[Any, ...] | None = self._do(self._connection.execute, statement, values).fetchone()
         return found
 
     def after_commit(self, action: Callable[[], None]) -> None:
@@ -109,7 +102,7 @@ class Store:
         """Commit the running transaction, then do what waited for it."""
         if not self._open or self._broken is not None:
             return
-        self._guard(lambda: self._connection.execute("COMMIT"))
+        self._do(self._connection.execute, "COMMIT")
         self._open = False
         for done in self._take_waiting():
             done.set_result(None)
@@ -119,8 +112,8 @@ class Store:
 
     def close(self) -> None:
         """Commit and close; after a failed statement only what was committed before it stays."""
-        if self._broken is None:
-            self.flush()
+        self.flush()
+        self._broken = self._broken or StorageFull("The task hub is closed.")
         self._connection.close()
 
     def _take_waiting(self) -> list[asyncio.Future[None]]:
@@ -129,15 +122,15 @@ class Store:
 
     def _begin(self) -> None:
         if not self._open:
-            self._guard(lambda: self._connection.execute("BEGIN IMMEDIATE"))
+            self._do(self._connection.execute, "BEGIN IMMEDIATE")
             self._open = True
             asyncio.get_running_loop().call_soon(self.flush)
 
-    def _guard(self, act: Callable[[], sqlite3.Cursor]) -> sqlite3.Cursor:
+    def _do(self, act: Callable[..., sqlite3.Cursor], *arguments: Any) -> sqlite3.Cursor:
         if self._broken is not None:
             raise self._broken
         try:
-            return act()
+            return act(*arguments)
         except (sqlite3.OperationalError, OSError) as problem:
             if not any(text in str(problem) for text in _FULL):
                 raise

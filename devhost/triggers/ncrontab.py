@@ -2,74 +2,68 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime, time, timedelta
+from itertools import product
 
 from devhost.errors import AppLoadError
 
-_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
-_DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
-_FIELDS: tuple[tuple[str, int, int, tuple[str, ...]], ...] = (
-    ("second", 0, 59, ()), ("minute", 0, 59, ()), ("hour", 0, 23, ()), ("day", 1, 31, ()), ("month", 1, 12, _MONTHS),
-    ("day-of-week", 0, 6, _DAYS),
+_NAMES = {
+    "month": ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"),
+    "day-of-week": ("sun", "mon", "tue", "wed", "thu", "fri", "sat"),
+}
+_FIELDS = (
+    ("second", 0, 59), ("minute", 0, 59), ("hour", 0, 23), ("day", 1, 31), ("month", 1, 12), ("day-of-week", 0, 6),
 )  # fmt: skip
-_HORIZON_YEARS = 5  # 29 February is at most that far; a schedule without a date by then never fires
+_HORIZON_DAYS = 28 * 366  # by then the calendar begins anew: a schedule without a date so far never fires
 
 
 class Schedule:
     """A parsed expression. AppLoadError if it cannot be read."""
 
     def __init__(self, expression: str) -> None:
+        self._expression = expression
         parts = expression.split()
-        if len(parts) == 5:
-            parts = ["0", *parts]
-        if len(parts) != 6:
+        if len(parts) not in (5, 6):
             raise AppLoadError(f"{expression!r} is not an NCRONTAB expression: it needs six fields, seconds first.")
-        self.expression = expression
-        sets = [self._values(text, *field) for text, field in zip(parts, _FIELDS, strict=True)]
-        self._seconds, self._minutes, self._hours, self._days, self._months, self._weekdays = sets
+        parts = ["0", *parts][-6:]
+        self._seconds, self._minutes, self._hours, self._days, self._months, self._weekdays = (
+            self._values(text, *field) for text, field in zip(parts, _FIELDS, strict=True)
+        )
 
-    def _values(self, text: str, name: str, low: int, high: int, names: tuple[str, ...]) -> list[int]:
-        found: set[int] = set()
+    def _values(self, text: str, name: str, low: int, high: int) -> list[int]:
         try:
-            for item in text.split(","):
-                span, _, step = item.partition("/")
-                if span == "*":
-                    first, last = low, high
-                else:
-                    start, dash, end = span.partition("-")
-                    first = self._number(start, low, names)
-                    last = self._number(end, low, names) if dash else (high if step else first)
-                if name == "day-of-week" and last == 7:
-                    found.add(0)
-                    last = 6 if first < 7 else 0
-                    first = first if first < 7 else 0
-                if not (low <= first <= high and low <= last <= high and first <= last and int(step or 1) > 0):
-                    raise ValueError(item)
-                found.update(range(first, last + 1, int(step or 1)))
+            found = {value for item in text.split(",") for value in _span(item, name, low, high)}
         except ValueError as problem:
-            reason = f"{self.expression!r} is not an NCRONTAB expression: {name} cannot be {text!r}."
+            reason = f"{self._expression!r} is not an NCRONTAB expression: {name} cannot be {text!r}."
             raise AppLoadError(reason) from problem
-        return sorted(found)
-
-    @staticmethod
-    def _number(text: str, low: int, names: tuple[str, ...]) -> int:
-        return names.index(text[:3].lower()) + low if text[:3].lower() in names else int(text)
+        return sorted({value % 7 for value in found} if name == "day-of-week" else found)
 
     def next(self, after: datetime) -> datetime:
-        """First moment later than `after`. ValueError if there is none in the next years."""
-        day = after.replace(hour=0, minute=0, second=0, microsecond=0)
-        limit = after.year + _HORIZON_YEARS
-        while day.year <= limit:
-            if day.month in self._months and day.day in self._days and (day.isoweekday() % 7) in self._weekdays:
-                for hour in self._hours:
-                    if day.replace(hour=hour) + timedelta(hours=1) <= after:
-                        continue
-                    for minute in self._minutes:
-                        if day.replace(hour=hour, minute=minute) + timedelta(minutes=1) <= after:
-                            continue
-                        for second in self._seconds:
-                            moment = day.replace(hour=hour, minute=minute, second=second)
-                            if moment > after:
-                                return moment
-            day += timedelta(days=1)
-        raise ValueError(f"{self.expression!r} has no date before {limit}.")
+        """First moment later than `after`. AppLoadError if there is none."""
+        earliest = after
+        for _ in range(_HORIZON_DAYS):
+            if (earliest.day in self._days and earliest.month in self._months
+                    and earliest.isoweekday() % 7 in self._weekdays):  # fmt: skip
+                hours = [hour for hour in self._hours if hour >= earliest.hour]
+                for clock in product(hours, self._minutes, self._seconds):
+                    moment = datetime.combine(earliest, time(*clock), after.tzinfo)
+                    if moment > after:
+                        return moment
+            earliest = datetime.combine(earliest + timedelta(days=1), time(), after.tzinfo)
+        raise AppLoadError(f"{self._expression!r} is a schedule that never fires.")
+
+
+def _span(item: str, name: str, low: int, high: int) -> range:
+    """Values of *, 5, 1-5, */5, 10/5, mon or mon-fri; Sunday may be 7."""
+    span, _, step = item.partition("/")
+    start, dash, end = span.partition("-")
+    first = low if span == "*" else _number(start, name, low)
+    last = _number(end, name, low) if dash else high if step or span == "*" else first
+    if not low <= first <= last <= (7 if name == "day-of-week" else high) or int(step or 1) < 1:
+        raise ValueError(item)
+    return range(first, last + 1, int(step or 1))
+
+
+def _number(text: str, name: str, low: int) -> int:
+    names, word = _NAMES.get(name, ()), text[:3].lower()
+    return names.index(word) + low if word in names else int(text)

@@ -194,7 +194,8 @@ def replay(
     parent: str | None = None,
 ) -> ep.Reply:
     """Call the orchestrator once, as the host does."""
-    function = index.durable_function("orchestrator", name)
+    function = index.durable("orchestrator", name)
+    assert function is not None
     body = ep.request_body(instance_id, parent, text, past, new)
     try:
         return ep.Reply.of_result(function.call(**{function.trigger.name: OrchestrationContext(body)}))
@@ -247,7 +248,7 @@ def _fits(where: str, reply: ep.Reply, history: list[Event], asked: list[Event])
         raise Inconsistent(f"{where}: the replay asks for\n  {now_asked}\nthe first run asked for\n  {then_asked}")
     ended = any(e.kind is Kind.EXECUTION_COMPLETED for e in asked)
     if ended != (
-        program.finished and not program.has_open_tasks and (reply.done or bool(reply.error)) and not program.continued
+        program.finished and not program.open_tasks and (reply.done or bool(reply.error)) and not program.continued
     ):
         raise Inconsistent(f"{where}: the replay {'goes on' if ended else 'ends'}, the first run did not.")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import signal
@@ -11,11 +10,10 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
-import aiohttp
 import pytest
 from azure.storage.blob import BlobServiceClient
+from azure.storage.queue import QueueClient
 
-from devhost.storage_rest import Account
 from tests.devhost.conftest import HostFactory, SampleHost, eventually
 
 WEBHOOK = "/runtime/webhooks"
@@ -143,13 +141,9 @@ def test_azurite_of_a_killed_host_is_taken_over_and_ended(host: HostFactory) -> 
 
 def test_message_that_is_not_base64_is_poison(sample: SampleHost) -> None:
     """Functions get text; what cannot be decoded as host.json says never reaches them."""
-
-    async def put() -> None:
-        assert sample.state.azurite is not None
-        async with aiohttp.ClientSession() as session:
-            account = Account(sample.state.azurite["connection_string"], session)
-            await account.put_message("jobs", b"<not base64>", base64_text=False)
-
-    asyncio.run(put())
+    assert sample.state.azurite is not None
+    queue = QueueClient.from_connection_string(sample.state.azurite["connection_string"], "jobs")
+    queue.create_queue()
+    queue.send_message("<not base64>")
     eventually(lambda: "queue=jobs-poison" in sample.log)
     assert records(sample, "job") == []

@@ -8,7 +8,7 @@ import urllib.request
 import pytest
 
 from devhost.errors import AppLoadError
-from devhost.route_templates import RouteTemplate
+from devhost.route_table import RouteTable
 from tests.devhost.conftest import INSTANCES, ORCHESTRATORS, HostFactory, eventually
 
 
@@ -95,9 +95,10 @@ def test_admin_routes(host: HostFactory) -> None:
     ],
 )
 def test_route_templates(template: str, path: str, values: dict[str, str] | None) -> None:
-    assert RouteTemplate(template).match(path) == values
+    found = RouteTable([([], template, "target")]).find("GET", path)
+    assert found == (None if values is None else ("target", values))
 
 
 def test_unknown_constraints_are_refused() -> None:
     with pytest.raises(AppLoadError, match="constraint 'week'"):
-        RouteTemplate("{w:week}")
+        RouteTable([([], "{w:week}", "target")])
