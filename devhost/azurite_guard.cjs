@@ -2,6 +2,8 @@
 // that itself). A host that starts meanwhile on the same data takes it over by writing its pid into the file.
 const fs = require("fs");
 const file = process.env.DEVHOST_AZURITE_STATE;
+const grace = Number(process.env.DEVHOST_AZURITE_GRACE || 15) * 1000; // seconds
+const looks = 5;
 let missed = 0;
 setInterval(() => {
   try {
@@ -9,6 +11,6 @@ setInterval(() => {
     missed = 0;
   } catch {
     missed += 1;
-    if (missed >= 5) process.kill(process.pid, "SIGTERM");
+    if (missed >= looks) process.kill(process.pid, "SIGTERM");
   }
-}, 3000).unref();
+}, grace / looks).unref();

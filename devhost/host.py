@@ -126,8 +126,8 @@ class Host:
         options = self._options
         index = load_app(options.app_dir, os.environ)
         config = HostConfig.read(options.app_dir, os.environ, os.cpu_count() or 1)
-        for about in [*config.not_modelled, *index.not_modelled]:
-            log.warning("not modelled here", what=about)
+        if not_modelled := [*config.not_modelled, *index.not_modelled]:
+            log.warning("not modelled by this host", what=", ".join(not_modelled))
         sdk_speed.apply()
         keys = Keys.of(options.data_dir)
         public, rpc = _listen(options.port), _listen_rpc()

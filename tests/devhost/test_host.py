@@ -132,6 +132,28 @@ def test_settings_of_the_file_yield_to_the_environment(tmp_path: Path, host: Hos
     assert host(app).call("GET", "/api/a")[1] == f"locallocal{app}"
 
 
+def test_what_is_not_modelled_is_named_at_start(tmp_path: Path, host: HostFactory) -> None:
+    app = write_app(tmp_path / "app", f"{HEAD}@app.route()\n@app.retry(strategy='fixed_delay', max_retry_count='3', "
+                    "delay_interval='00:00:01')\ndef a(req: func.HttpRequest) -> str:\n    return 'a'\n")  # fmt: skip
+    (app / "host.json").write_text(json.dumps({"version": "2.0", "functionTimeout": "00:01:00", "extensions": {
+        "http": {"routePrefix": "x", "hsts": {"isEnabled": True}}, "queues": {"batchSize": 4}}}))  # fmt: skip
+    (app / "local.settings.json").write_text(json.dumps({"Values": {}, "Host": {"CORS": "*"}}))
+    sample = host(app)
+    (line,) = [line for line in sample.log.splitlines() if "not modelled" in line]
+    for name in ("functionTimeout", "extensions.http.hsts.isEnabled", "local.settings.json Host.CORS",
+                 "retry policy of a"):  # fmt: skip
+        assert name in line, line
+    assert "routePrefix" not in line and "batchSize" not in line
+    assert sample.call("GET", "/x/a")[1] == "a"
+
+
+def test_encrypted_settings_are_refused(tmp_path: Path) -> None:
+    app = write_app(tmp_path / "app", HEAD)
+    (app / "local.settings.json").write_text('{"IsEncrypted": true, "Values": {"A": "?"}}')
+    ended = devhost("--app", str(app), "--data", str(tmp_path / "data"), "--port", "0")
+    assert ended.returncode == 2 and "is encrypted" in ended.stderr
+
+
 def test_state_file_tells_others_where_the_host_is(host: HostFactory) -> None:
     sample = host("chaining")
     state = sample.state

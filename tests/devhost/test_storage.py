@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+import psutil
 import pytest
 from azure.storage.blob import BlobServiceClient
 from azure.storage.queue import QueueClient
@@ -137,6 +138,15 @@ def test_azurite_of_a_killed_host_is_taken_over_and_ended(host: HostFactory) -> 
     sample.stop()
     command = Path(f"/proc/{first['pid']}/cmdline")
     assert not command.exists() or not command.read_text()  # gone, or ended and not yet reaped by its new parent
+
+
+def test_azurite_of_a_killed_host_ends_by_itself(host: HostFactory) -> None:
+    """Nobody takes it over: it sees that its owner is gone and ends after its grace."""
+    sample = host("storage", DEVHOST_AZURITE_GRACE="1")
+    assert sample.state.azurite is not None
+    emulator = psutil.Process(sample.state.azurite["pid"])
+    sample.kill()
+    eventually(lambda: not emulator.is_running() or emulator.status() == psutil.STATUS_ZOMBIE)
 
 
 def test_message_that_is_not_base64_is_poison(sample: SampleHost) -> None:
