@@ -116,7 +116,7 @@ def publish(
     manifest = lake_paths.conditioned_manifest(name, week, version)
     known = lake.info(CONDITIONED, manifest)
     if known is not None:
-        return _again(lake, manifest, known, info), False
+        return _again(lake, manifest, known, landed, info), False
     metadata = {
         "source_file": landed.name,
         "source_etag": info.etag,
@@ -160,17 +160,18 @@ def publish(
     return document, True
 
 
-def _again(lake: Lake, manifest: str, known: BlobInfo, info: BlobInfo) -> dict[str, Any]:
-    """Note that these bytes came once more under another ETag, so that the next sweep need not read them."""
+def _again(lake: Lake, manifest: str, known: BlobInfo, landed: LandingFile, info: BlobInfo) -> dict[str, Any]:
+    """Note that these bytes came once more, as another file or ETag, so that the next sweep need not read them."""
     content = lake.read(CONDITIONED, manifest)
-    if known.metadata.get("source_etag") != info.etag:
+    origin = {"source_file": landed.name, "source_etag": info.etag}
+    if not origin.items() <= known.metadata.items():
         with suppress(BlobConflict):  # another caller noted it
             lake.write(
                 CONDITIONED,
                 manifest,
                 content.data,
                 if_match=content.etag,
-                metadata={**known.metadata, "source_etag": info.etag},
+                metadata={**known.metadata, **origin},
             )
     document, _ = lake.read_json(CONDITIONED, manifest)
     return dict(document)

@@ -111,6 +111,11 @@ def test_the_same_bytes_again_are_the_same_version(services: Services) -> None:
     condition(services)
     assert lake_state(services) == before
     assert condition(services)["status"] == "unchanged"
+    time.sleep(1.1)  # blob times have seconds
+    drop(services, HEADER + LINES, f"deliveries/{WEEK}/delivered_again.txt")
+    condition(services)
+    assert lake_state(services) == before
+    assert condition(services)["status"] == "unchanged", "the next sweep does not read them again"
 
 
 def test_no_file_is_absent_and_an_unknown_source_lists_the_valid_ones(services: Services) -> None:
