@@ -95,6 +95,22 @@ def show_forecasts(req: func.HttpRequest) -> func.HttpResponse:
     return respond(req, body)
 
 
+@blueprint.route(route="forecasts/{sales_week}/changes", methods=["GET"], auth_level=ROUTE_AUTH)
+def show_forecast_changes(req: func.HttpRequest) -> func.HttpResponse:
+    """Return which forecasts differ between two versions of a week, and which raw rows are behind it."""
+    def body() -> func.HttpResponse:
+        from bootstrap import services
+        from orchestrators.comparing import compare_versions
+
+        caller(req, READER)
+        return answer(compare_versions(
+            services(), req.route_params["sales_week"], req.params.get("from_version", ""),
+            req.params.get("to_version", ""), number(req, "limit", 500, 100_000),
+        ))
+
+    return respond(req, body)
+
+
 @blueprint.route(route="forecasts/{sales_week}/rollback", methods=["POST"], auth_level=ROUTE_AUTH)
 def roll_back_forecasts(req: func.HttpRequest) -> func.HttpResponse:
     """Make the version published before the current one current again."""

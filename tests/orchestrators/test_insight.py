@@ -17,8 +17,10 @@ from adapters.telemetry_log import LineLog
 from conditioning.raw_row_index import RawRows
 from dashboard.alert_check import check, read_log
 from domain import lake_paths
+from domain.errors import NotFound
 from domain.sales_weeks import SalesWeek
 from orchestrators import drifting, realising, watchdog
+from orchestrators.comparing import compare_versions
 from orchestrators.explaining import raw_rows
 from orchestrators.ledger import RunLedger
 from orchestrators.reading import model_rows
@@ -170,3 +172,39 @@ def test_every_raw_row_of_a_pair_is_found_in_an_index_of_any_size(lake: BlobLake
         assert list(raw_rows(lake, lake_paths.CURATED, "w/v.raw_rows.csv", *pair)) == []
     assert list(raw_rows(lake, lake_paths.CURATED, "w/none.raw_rows.csv", "S00000", "P00000")) == []
     assert lake.read_range(lake_paths.CURATED, "w/v.raw_rows.csv", 10**9, 10) == b""
+
+
+def test_a_corrected_raw_row_names_exactly_the_forecasts_that_it_moved(world: World) -> None:
+    lake, services = world.services.lake, world.services
+    world.run()
+    with pytest.raises(NotFound, match="one version only"):
+        compare_versions(services, WEEK, "", "", 10)
+    _pin(world, "v1", {"1": 10, "2": 20})
+    # The row is corrected: new data version, new curated folder, and the second pair's forecast moves.
+    world.as_of_version = "def"
+    world.jobs.units_of = lambda pair, units: units + 2 if pair == ("0001", "0002") else units
+    second = world.run(force=True, reason="the row was corrected")
+    _pin(world, "v2", {"1": 10, "2": 26})
+    told = compare_versions(services, WEEK, "", "", 10)
+    assert (told["total"], told["to_run_id"]) == (1, second)
+    (row,) = told["rows"]
+    assert (row["store_id"], row["product_id"], row["segment"]) == ("0001", "0002", "r001-large-slow")
+    assert (row["before"]["units"], row["after"]["units"]) == (9.0, 11.0)
+    (source,) = told["sources"]
+    assert (source["source"], source["sales_week"], source["to_version"]) == ("deliveries", "2017-W44", "v2")
+    assert source["rows"] == [{"source_row": 2, "source_file": "dsd.csv", "fields": {"units": ["20", "26"]}}]
+    back = compare_versions(services, WEEK, told["to_version"], told["from_version"], 0)
+    assert (back["total"], back["rows"]) == (1, [])
+    with pytest.raises(NotFound, match="never had version nonsense"):
+        compare_versions(services, WEEK, "nonsense", "", 10)
+    assert lake.info("published", f"{WEEK}/{told['to_version']}/forecasts.csv")
+
+
+def _pin(world: World, version: str, units: dict[str, int]) -> None:
+    """Give the curated folder in use the pin of a conditioned file with these units by raw row."""
+    lake, path = world.services.lake, f"{WEEK}/{world.as_of_version}/manifest.json"
+    manifest, _ = lake.read_json(lake_paths.CURATED, path)
+    lake.write_json(lake_paths.CURATED, path, manifest | {"pins": {"deliveries": {"2017-W44": version}}})
+    lines = ["store_id,product_id,units,source_file,source_row"]
+    lines += [f"000{row},0001,{sold},dsd.csv,{row}" for row, sold in units.items()]
+    lake.write("conditioned", f"deliveries/2017-W44/{version}.csv", ("\n".join(lines) + "\n").encode())

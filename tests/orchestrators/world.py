@@ -56,6 +56,7 @@ class WorkingJobs:
     calls: int = 0
     most_in_flight: int = 0
     units_factor: float = 1.0
+    units_of: Callable[[tuple[str, str], float], float] = lambda _pair, units: units
     drift: dict[str, float] = field(default_factory=dict)  # PSI by segment, as scoring will measure it
 
     def submit(self, spec: JobSpec) -> str:
@@ -147,7 +148,8 @@ class WorkingJobs:
             for pair in pairs:
                 segment = pair["segment"]
                 if segment == key or (key.endswith("-baseline") and segment.rsplit("-", 1)[0] == key.rsplit("-", 1)[0]):
-                    units = (9.0 if key == segment else 8.0) * self.units_factor
+                    usual = (9.0 if key == segment else 8.0) * self.units_factor
+                    units = self.units_of((pair["store_id"], pair["product_id"]), usual)
                     writer.writerow([pair["store_id"], pair["product_id"], WEEK, key, "ensemble", units])
         self.lake.write(container, f"{prefix}forecasts.csv", text.getvalue().encode())
         told = {
