@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import json
 import logging
 import os
@@ -15,6 +16,7 @@ import azure.functions as func
 from domain.errors import BadRequest, Forbidden, ShelfcastError
 
 MAX_BODY_BYTES = 1_000_000  # every body here is a small JSON object
+MIN_GZIP_BYTES = 1024  # below that the headers cost more than the body saves
 READER = "reader"
 OPERATOR = "operator"
 _PRINCIPAL = "x-ms-client-principal"
@@ -46,13 +48,24 @@ def problem(error: ShelfcastError, instance: str = "") -> func.HttpResponse:
 def respond(request: func.HttpRequest, body: Callable[[], func.HttpResponse]) -> func.HttpResponse:
     """Run a binding's body and turn its errors into problem documents; an unforeseen one is logged and a 500."""
     try:
-        return body()
+        return _packed(request, body())
     except ShelfcastError as error:
         return problem(error, request.url)
     except Exception:
         incident = uuid.uuid4().hex
         logging.getLogger(__name__).exception("unforeseen error, incident %s, at %s", incident, request.url)
         return problem(ShelfcastError(f"something went wrong; the log names it as incident {incident}"), request.url)
+
+
+def _packed(request: func.HttpRequest, response: func.HttpResponse) -> func.HttpResponse:
+    """Return the answer in gzip where the caller takes it: JSON shrinks to a tenth, and no platform does it for us."""
+    body = response.get_body()
+    if len(body) < MIN_GZIP_BYTES or "gzip" not in (request.headers.get("Accept-Encoding") or "").lower():
+        return response
+    return func.HttpResponse(
+        gzip.compress(body, compresslevel=1, mtime=0), status_code=response.status_code, mimetype=response.mimetype,
+        headers={**response.headers, "Content-Encoding": "gzip", "Vary": "Accept-Encoding"},
+    )
 
 
 def json_body(request: func.HttpRequest) -> dict[str, Any]:

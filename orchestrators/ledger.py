@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
@@ -105,8 +105,12 @@ class RunLedger:
 
     def runs(self, limit: int = 200) -> Iterator[Document]:
         """Yield the newest `limit` runs."""
+        yield from self.named(self.run_ids()[:limit])
+
+    def named(self, ids: Sequence[RunId]) -> Iterator[Document]:
+        """Yield the documents of these runs, in order."""
         with ThreadPoolExecutor(READERS) as pool:
-            yield from pool.map(lambda run: self.run(str(run)), self.run_ids()[:limit])
+            yield from pool.map(lambda run: self.run(str(run)), ids)
 
     def latest_attempt(self, kind: str, sales_week: str) -> RunId | None:
         """Return the newest attempt of a kind and week, or None."""

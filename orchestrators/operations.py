@@ -163,7 +163,7 @@ def list_runs(req: func.HttpRequest) -> func.HttpResponse:
         caller(req, READER)
         due = next_week(services().lake)
         rows = run_rows(services(), number(req, "limit", 50, 1000))
-        return answer({"runs": rows, "next": due.to_dict() if due else None})
+        return answer(rows | {"next": due.to_dict() if due else None})
 
     return respond(req, body)
 

@@ -21,11 +21,13 @@ from orchestrators.services import RunServices
 REALISED_IN = 5  # runs looked at for the newest realised accuracy; each run's note covers some weeks
 
 
-def run_rows(services: RunServices, limit: int) -> list[Document]:
-    """Return the newest runs, without their details."""
+def run_rows(services: RunServices, limit: int) -> Document:
+    """Return the newest runs without their details, and how many there are in all."""
     keys = ("run_id", "kind", "sales_week", "attempt", "status", "started_at", "ended_at", "correlation_id", "message",
             "replay_of")
-    return [
+    ledger = RunLedger(services.lake)
+    ids = ledger.run_ids()
+    rows = [
         {key: run[key] for key in keys} | {
             "summary": {
                 "completeness": run.get("completeness"), "quality": run.get("model_quality"),
@@ -33,8 +35,9 @@ def run_rows(services: RunServices, limit: int) -> list[Document]:
                 "step": next((step["name"] for step in run["steps"] if step["status"] == "running"), ""),
             }
         }
-        for run in RunLedger(services.lake).runs(limit)
+        for run in ledger.named(ids[:limit])
     ]
+    return {"runs": rows, "total": len(ids)}
 
 
 def run_details(services: RunServices, run_id: str) -> Document:

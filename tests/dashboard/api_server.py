@@ -27,6 +27,7 @@ class SampleApi:
     posted: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     key: str = ""
     broken: dict[str, Reply] = field(default_factory=dict)
+    slow: dict[str, threading.Event] = field(default_factory=dict)
     running: bool = False
     runs: int = 9
     next: dict[str, Any] | None = field(default_factory=data.next_week)
@@ -37,6 +38,8 @@ class SampleApi:
         limit, offset = int(query.get("limit") or 1000), int(query.get("offset") or 0)
         plain = {"sources": lambda: {"sources": data.sources()}, "models": data.models, "audit": data.audit,
                  "pipelines/runs": data.pipelines}
+        if path in self.slow:
+            self.slow[path].wait(20)
         if path in plain:
             return 200, plain[path]()
         match parts:
@@ -44,7 +47,7 @@ class SampleApi:
                 rows = data.runs(self.runs)
                 if self.running:
                     rows[0] |= {"status": "running", "ended_at": ""}
-                return 200, {"runs": rows[:limit], "next": self.next}
+                return 200, {"runs": rows[:limit], "next": self.next, "total": len(rows)}
             case ["runs", run_id]:
                 found = data.run(run_id, running=self.running and run_id == data.runs(1)[0]["run_id"])
                 return (200, found) if found else self.problem(404, f"there is no run {run_id}")

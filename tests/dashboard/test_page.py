@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 import time
 from typing import Any
 
@@ -36,6 +37,15 @@ def test_overview_says_what_needs_somebody_worst_first(opened: Opened) -> None:
     expect(page.locator(".grid tbody tr")).to_have_count(14)
     expect(page.locator(".grid thead th")).to_have_count(9)  # the region and eight weeks
     expect(page.locator(".figures")).to_contain_text(re.compile(r"\d of [\d.]+K|M read"))
+
+
+def test_slow_models_do_not_keep_the_runs_from_being_seen(opened: Opened, api: SampleApi) -> None:
+    api.slow["models"] = threading.Event()
+    page = opened()
+    expect(page.locator("h1")).to_have_text(f"Week {data.week(0)}")
+    expect(page.locator(".figures")).to_contain_text("looking at the models")
+    api.slow["models"].set()
+    expect(page.locator(".figures")).to_contain_text("of 56 segments")
 
 
 def test_the_next_week_is_counted_down_and_what_is_late_or_missing_is_named(opened: Opened, api: SampleApi) -> None:

@@ -13,7 +13,7 @@ export const title = "Forecasts";
 export const live = () => false;
 
 export async function load(route, signal) {
-  const { runs = [] } = await get("runs", { limit: 200 }, signal);
+  const { runs = [] } = await get("runs", { limit: 60 }, signal);
   const weeks = [...new Set(runs.filter((run) => !["validate", "train"].includes(run.kind) && (run.summary?.publish || ["succeeded", "degraded"].includes(run.status))).map((run) => run.sales_week))].sort().reverse();
   const week = route.query.get("week") || runs.find((run) => ["succeeded", "degraded"].includes(run.status) && weeks.includes(run.sales_week))?.sales_week || weeks[0] || "";
   const store = route.query.get("store") || "";

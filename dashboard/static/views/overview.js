@@ -5,24 +5,36 @@ import { findings, health, learn, target } from "../attention.js";
 import { dueChip } from "../due.js";
 import { totals } from "../totals.js";
 import { mapeMeter, timeline } from "../charts.js";
-import { h, swap } from "../dom.js";
+import { h, swap, toast } from "../dom.js";
 import { ago, count, duration, fixed, percent, plural, seconds, sentence, short, sum, words } from "../format.js";
-import { badge, card, empty, figure, figures, table } from "../parts.js";
+import { badge, card, empty, figure, figures, loading, table } from "../parts.js";
 
 const WEEKS = 8;
+const RUNS = 50;
+const PATIENCE_MS = 300; // that the whole view is waited for before a part of it is shown
+let seen = false; // whether the whole view was shown before
 const details = new Map(); // ended runs do not change, so their verdicts are fetched once
 
 export const title = "Overview";
 
 export async function load(_route, signal) {
-  const [listed, models, sources] = await Promise.all([
-    get("runs", { limit: 50 }, signal), getOr({ models: [] }, "models", {}, signal), getOr({ sources: [] }, "sources", {}, signal),
-  ]);
+  // Models and sources take longer, after a cold start seconds: the runs are shown meanwhile, the rest follows.
+  const rest = Promise.all([getOr({ models: [] }, "models", {}, signal), getOr({ sources: [] }, "sources", {}, signal)]);
+  rest.catch(() => {}); // a refusal is told below
+  const listed = await get("runs", { limit: RUNS }, signal);
   const runs = listed.runs || [];
-  learn(models);
   const main = runs.find((run) => run.kind === "weekly") || runs[0];
   const current = main ? await detail(main, signal) : null;
-  return { runs, main, current, next: listed.next || null, models: models.models || [], overall: models.overall || {}, groups: models.groups || [], sources: sources.sources || [] };
+  const data = { runs, main, current, next: listed.next || null, models: [], overall: {}, groups: [], sources: [], waiting: null };
+  const complete = rest.then(([models, sources]) => {
+    learn(models);
+    seen = true;
+    return Object.assign(data, { models: models.models || [], overall: models.overall || {}, groups: models.groups || [], sources: sources.sources || [], waiting: null });
+  });
+  data.waiting = complete;
+  // A refresh waits for all of it: what is on the page stays until then.
+  await (seen ? complete : Promise.race([complete, new Promise((resolve) => { setTimeout(resolve, PATIENCE_MS); })]));
+  return data;
 }
 
 async function detail(run, signal) {
@@ -34,7 +46,8 @@ async function detail(run, signal) {
 
 export const live = (data) => data.main?.status === "running";
 
-export function render(data) {
+export function render(data, redraw) {
+  data.waiting?.then(() => redraw(), (error) => { data.waiting = null; if (error.name !== "AbortError") toast(error.message, "bad"); });
   if (!data.main) {
     return [h("div", { class: "page-head" }, h("h1", {}, "Overview")),
       empty("No run yet.", h("p", { class: "muted" }, "Start one with `make run`, with the weekly Data Factory pipeline, or with POST /api/runs."))];
@@ -46,12 +59,12 @@ export function render(data) {
       h("span", { class: "spacer" }), dueChip(data.next)),
     headline(data),
     h("div", { class: "columns" },
-      h("div", { id: "needs" }, needsCard(findings(data))),
+      h("div", { id: "needs" }, data.waiting ? card("Needs somebody", {}, loading()) : needsCard(findings(data))),
       card("Steps of this run", { actions: h("a", { href: `#/runs/${data.main.run_id}` }, "Open the run") }, timeline(data.current.steps || []))),
     grid(data),
     h("div", { class: "columns uneven" },
-      card("Accuracy by format and velocity", { actions: h("a", { href: "#/models" }, "All models") }, accuracy(data.groups)),
-      card("Sources", { actions: h("a", { href: "#/quality" }, "Data quality") }, sourceList(data.sources)))];
+      card("Accuracy by format and velocity", { actions: h("a", { href: "#/models" }, "All models") }, data.waiting ? loading() : accuracy(data.groups)),
+      card("Sources", { actions: h("a", { href: "#/quality" }, "Data quality") }, data.waiting ? loading() : sourceList(data.sources)))];
 }
 
 function headline(data) {
@@ -61,14 +74,14 @@ function headline(data) {
   const standing = models.filter((model) => model.kind !== "baseline");
   const failover = standing.filter((model) => model.failover).length;
   const records = figure("Records quarantined", "…", "counting");
-  setTimeout(() => countRecords(data, records), 0);
+  if (!data.waiting) setTimeout(() => countRecords(data, records), 0);
   const took = main.started_at ? seconds(main.started_at, main.ended_at) : null;
   const reduction = overall.mape_reduction ?? (overall.baseline_mape ? 1 - overall.mape / overall.baseline_mape : null);
   return figures(
-    figure("MAPE, all models", percent(overall.mape), reduction === null ? `target ${percent(target.mape, 0)}` : `${percent(Math.abs(reduction))} ${reduction >= 0 ? "below" : "above"} the history average`, overall.mape === null || overall.mape === undefined ? "" : overall.mape <= target.mape ? "good" : "warn"),
+    figure("MAPE, all models", data.waiting ? "…" : percent(overall.mape), data.waiting ? "looking at the models" : reduction === null ? `target ${percent(target.mape, 0)}` : `${percent(Math.abs(reduction))} ${reduction >= 0 ? "below" : "above"} the history average`, overall.mape === null || overall.mape === undefined ? "" : overall.mape <= target.mape ? "good" : "warn"),
     figure("Forecasts published", count(current.publish?.rows), current.publish?.version ? `version ${String(current.publish.version).slice(0, 12)}` : "nothing published yet"),
     figure("Completeness", ledger.expected ? percent((ledger.scored + explained) / ledger.expected, ledger.gap ? 2 : 0) : "–", ledger.expected ? `${count(ledger.scored)} scored, ${count(explained)} explained, gap ${count(ledger.gap)}` : "no ledger yet", ledger.gap ? "bad" : ledger.expected ? "good" : ""),
-    figure("Models in failover", count(failover), `of ${count(standing.length)} segments`, failover ? "warn" : standing.length ? "good" : ""),
+    figure("Models in failover", data.waiting ? "…" : count(failover), data.waiting ? "looking at the models" : `of ${count(standing.length)} segments`, data.waiting ? "" : failover ? "warn" : standing.length ? "good" : ""),
     records,
     figure("Duration", duration(took), main.ended_at ? `ended ${ago(main.ended_at)}` : "still running"));
 }

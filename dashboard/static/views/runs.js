@@ -7,12 +7,14 @@ import { count, duration, percent, plural, seconds, when, words } from "../forma
 import { badge, field, table } from "../parts.js";
 
 const SAVED = "shelfcast.runs.filter";
-const state = { filter: JSON.parse(localStorage.getItem(SAVED) || "{}") };
+const PAGE = 100;
+const MOST = 1000; // what the service gives at once
+const state = { limit: PAGE, filter: JSON.parse(localStorage.getItem(SAVED) || "{}") };
 
 export const title = "Runs";
 
 export async function load(_route, signal) {
-  return get("runs", { limit: 500 }, signal);
+  return get("runs", { limit: state.limit }, signal);
 }
 
 export const live = (data) => (data.runs || []).some((run) => run.status === "running");
@@ -34,7 +36,7 @@ export function render(data, redraw) {
   const mape = (run) => run.summary?.quality?.mape ?? run.summary?.mape;
   const rows = (run) => run.summary?.publish?.rows ?? run.summary?.rows;
   return [
-    h("div", { class: "page-head" }, h("h1", {}, "Runs"), h("span", { class: "muted" }, `${count(chosen.length)} of ${plural(runs.length, "run")}`),
+    h("div", { class: "page-head" }, h("h1", {}, "Runs"), h("span", { class: "muted" }, `${count(chosen.length)} of ${plural(data.total, "run")}`),
       h("span", { class: "spacer" }), dueChip(data.next)),
     data.next?.missing?.length ? h("p", { class: "notice bad" }, `Never published although an earlier week was: ${data.next.missing.join(", ")}.`) : null,
     h("div", { class: "filters" },
@@ -51,5 +53,8 @@ export function render(data, redraw) {
       { title: "Forecasts", cell: (run) => count(rows(run)), sort: rows, num: true },
       { title: "Message", cell: (run) => run.message || (run.summary?.step ? `at ${words(run.summary.step)}` : ""), wide: true },
     ], chosen, { caption: "Runs", state, redraw, link: (run) => `#/runs/${encodeURIComponent(run.run_id)}`, limit: 50, empty: runs.length ? "No run matches the filter." : "No run yet." }),
+    runs.length < Math.min(data.total, MOST)
+      ? h("button", { type: "button", class: "more", "data-keep": "older", onclick: () => { state.limit = Math.min(MOST, state.limit + PAGE * 3); redraw(true); } }, `Look at older runs too (${count(data.total - runs.length)} more)`)
+      : null,
   ];
 }
