@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 from typing import Any
 
 import pytest
@@ -90,25 +91,33 @@ def test_killed_at_every_call_each_intent_is_one_job_and_every_run_ends(
         print(f"\n{calls} calls a run; {'first answers lost; ' if lost else ''}{told}")
 
 
-def lose_answers_of_submissions(world: World) -> None:
-    """Each job's first answer is lost after the job has come to life."""
+def lose_answers_of_submissions(world: World, when: str = "after") -> None:
+    """Each job's first submission breaks off, before the job comes to life or after it has."""
     seen: set[str] = set()
 
-    def after(call: str, name: str) -> None:
+    def break_off(call: str, name: str) -> None:
         if call == "submit" and name not in seen:
             seen.add(name)
             raise Unavailable("the connection broke before the answer came")
 
-    world.jobs.after = after
+    if when == "after":
+        world.jobs.after = break_off
+    else:
+        world.jobs.trouble = break_off
 
 
 @pytest.mark.long
-def test_the_same_on_real_storage_at_some_of_the_calls(lake: BlobLake, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_the_same_on_real_storage_at_some_of_the_calls(
+    lake: BlobLake, when: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     _, calls = undisturbed(lake)
-    points = [(at, bool(at % 2)) for at in range(3, calls, max(1, calls // 12))]
-    told = crash_points(lake, points, lose_answers_of_submissions)
+    first = 3 if when == "before" else 8
+    points = [(at, bool((at // 10 + first) % 2)) for at in range(first, calls, 11)]
+    told = crash_points(lake, points, partial(lose_answers_of_submissions, when=when))
     with capsys.disabled():
-        print(f"\non Azurite: {told}")
+        print(f"\non Azurite, first submissions broken off {when} the effect: {told}")
 
 
 def test_every_recorded_history_replays_at_each_of_its_episodes() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -18,11 +19,13 @@ SEGMENTS = [f"r{number:02d}-large-fast" for number in range(1, 6)]
 FOLDER = "azureml://datastores/curated/paths/2017-W45/abc/"
 
 
-def begin(services: ScriptedServices, segments: list[str] = SEGMENTS, **wish: Any) -> str:
-    """Open a run whose data and decisions are there; its pretraining has succeeded."""
-    run_id, _ = start_run(services, RunRequest.from_dict({"kind": "weekly", "sales_week": "2017-W45"} | wish))
+def begin(
+    services: ScriptedServices, segments: list[str] = SEGMENTS, changed: Mapping[str, str] | None = None
+) -> str:
+    """Open a run whose data and decisions are there (`changed` facts apart); its pretraining has succeeded."""
+    run_id, _ = start_run(services, RunRequest.from_dict({"kind": "weekly", "sales_week": "2017-W45"}))
     ledger = RunLedger(services.lake)
-    facts = {"folder": FOLDER, "as_of_version": "abc", "cutoff": "2017-W44"}
+    facts = {"folder": FOLDER, "as_of_version": "abc", "cutoff": "2017-W44", **(changed or {})}
     ledger.change_run(str(run_id), lambda run: run.update(facts))
     ledger.note(str(run_id), "decisions", [{"segment": key, "action": "train", "reasons": ["new"]} for key in segments])
     plan_phase(services, {"run_id": str(run_id), "phase": "pretrain"})
@@ -184,14 +187,27 @@ def test_a_later_attempt_adopts_what_succeeded_or_still_runs_and_repeats_the_res
     assert new == {SEGMENTS[1], SEGMENTS[3], SEGMENTS[4]}
 
 
-def test_changed_data_or_code_is_never_adopted(services: ScriptedServices) -> None:
+@pytest.mark.parametrize(
+    ("changed", "adopted"), [("", 1), ("code", 0), ("folder", 0), ("cutoff", 0), ("effort", 0)]
+)
+def test_changed_data_code_or_configuration_is_never_adopted(
+    services: ScriptedServices, changed: str, adopted: int
+) -> None:
     first = begin(services, SEGMENTS[:1])
     plan_phase(services, {"run_id": first, "phase": "train"})
     drive(services, first, "train")
     close_run(services, {"run_id": first, "error": "x"})
-    services.settings = replace(services.settings, code_version="c2")
-    second = begin(services, SEGMENTS[:1])
-    assert plan_phase(services, {"run_id": second, "phase": "train"})["adopted"] == 0
+    if changed == "code":
+        services.settings = replace(services.settings, code_version="c2")
+    if changed == "effort":
+        services.settings = replace(services.settings, train_effort="quick")
+    facts = {"folder": f"{FOLDER}late/", "cutoff": "2017-W43"}
+    second = begin(services, SEGMENTS[:1], {changed: facts[changed]} if changed in facts else None)
+    assert plan_phase(services, {"run_id": second, "phase": "train"})["adopted"] == adopted
+    assert items(services, second, "pretrain")["pooled"]["adopted_from"] == first * adopted
+    drive(services, second, "train")
+    own = {name.removeprefix(f"{second}-") for name in services.jobs.payloads if name.startswith(second)}
+    assert own == (set() if adopted else {"pooled", SEGMENTS[0]})
 
 
 def test_a_cancelled_run_cancels_its_jobs_and_submits_no_more(services: ScriptedServices) -> None:
