@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import count
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -129,6 +131,18 @@ def test_throttled_submissions_stay_planned_and_say_how_long_to_wait(services: S
     services.jobs.trouble.append(Throttled("later", retry_after=33))
     answer = submit_units(services, {"run_id": run_id, "phase": "train", "units": SEGMENTS[:2]})
     assert answer == {"submitted": 0, "rejected": 0, "retry_after": 33.0}
+    assert drive(services, run_id, "train")["counts"]["succeeded"] == 5
+
+
+def test_a_slow_service_ends_the_activity_and_the_next_look_goes_on(
+    services: ScriptedServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_id = begin(services)
+    plan_phase(services, {"run_id": run_id, "phase": "train"})
+    seconds = count(0, 40)  # each submission takes that long
+    monkeypatch.setattr("orchestrators.job_watch.time", SimpleNamespace(monotonic=lambda: next(seconds)))
+    answer = submit_units(services, {"run_id": run_id, "phase": "train", "units": SEGMENTS[:3]})
+    assert answer["submitted"] == 1
     assert drive(services, run_id, "train")["counts"]["succeeded"] == 5
 
 
