@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from conditioning.record_tokens import TokenText
+
 I64 = npt.NDArray[np.int64]
 
 
@@ -29,8 +31,7 @@ class Broken(NamedTuple):
 class Batch:
     """Some consecutive records. `columns[i]` belongs to the i-th field; None = the file lacks the column.
 
-    A column is dictionary<binary> or binary. `latin` marks cells whose bytes above 127 stand for themselves one by one
-    (they were widened so that the parser accepts them) and must be narrowed before decoding.
+    A column is a binary array of cells; where `token_text` is given, of tokens of the file that it makes cells of.
     `weights[i]`: how many input records row i stands for, where a source gathers several into one.
     """
 
@@ -38,7 +39,7 @@ class Batch:
     numbers: I64
     raw: Callable[[int], str]
     broken: Sequence[Broken] = field(default_factory=list)
-    latin: bool = False
+    token_text: TokenText | None = None
     weights: I64 | None = None
 
     @property

@@ -76,7 +76,6 @@ def condition(
         )
         for batch in opened.batches:
             table.take(batch)
-            opened.wide.update(table.wide_columns())
         _check_trailer(opened, table, request)
         if not table.counts.records_read and not request.contract.allow_empty:
             raise FileRefused("no_records", f"{request.file} holds no records", file=request.file, value="0 records")

@@ -1,4 +1,4 @@
-"""Delimited text to batches: blocks of whole records parsed by Arrow; our own spans know what it cannot say."""
+"""Delimited text to batches: cells taken where they lie, or record by record where a dialect has odder marks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from collections.abc import Iterator
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv as arrow_csv
 
 from conditioning import arrow_arrays
 from conditioning.batches import Batch, Broken
@@ -16,11 +15,11 @@ from conditioning.dialect import Delimited
 from conditioning.headers import Layout
 from conditioning.raw_input import Stream
 from conditioning.reasons import FileRefused
-from conditioning.record_blocks import BLOCK_BYTES, I64, Block, record_blocks, record_spans
+from conditioning.record_blocks import BLOCK_BYTES, I64, Block, record_blocks
+from conditioning.record_tokens import Records, TokenText, records_of
 
 LONGEST_RECORD = 1 << 20  # a record beyond it is quarantined: no table has one, a lost quote or line end does
 RAW_TEXT_LIMIT = 2_000  # characters of raw text kept in quarantine
-_CODED = pa.dictionary(pa.int32(), pa.binary())
 
 
 def raw_text(data: bytes) -> str:
@@ -33,7 +32,7 @@ def raw_text(data: bytes) -> str:
 
 
 class DelimitedReader:
-    """Yields batches; `wide` names columns (by field position) whose cells are too many to encode."""
+    """Yields batches of a file's records."""
 
     def __init__(
         self,
@@ -45,8 +44,6 @@ class DelimitedReader:
         skip_records: int,
         block_bytes: int = BLOCK_BYTES,
     ) -> None:
-        self.wide: set[int] = set()
-        self.empty_lines = 0
         self.trailer: list[str] | None = None
         self._file = file
         self._dialect = dialect
@@ -56,7 +53,8 @@ class DelimitedReader:
         self._quote = ord(dialect.quote) if dialect.quote else None
         self._blocks = record_blocks(stream, file, self._delimiter, self._quote, block_bytes)
         self._number = 0
-        # Doubled and escaped quotes, or two-character marks, are not Arrow's business with our own record borders.
+        self._token_text = TokenText(self._delimiter, self._quote)
+        # What an escape or a space before a quote means is left to the csv module.
         self._plain = not (dialect.escape or dialect.skip_initial_space or dialect.comment)
 
     def __iter__(self) -> Iterator[Batch]:
@@ -74,97 +72,47 @@ class DelimitedReader:
 
     def _batch(self, block: Block, *, last: bool) -> Batch:
         data = block.data
-        starts, ends = record_spans(data, self._delimiter, self._quote)
+        records = records_of(data, self._delimiter, self._quote)
         if self._skip:
-            dropped = min(self._skip, len(starts))
-            starts, ends, self._skip = starts[dropped:], ends[dropped:], self._skip - dropped
-            if len(starts) and dropped:
-                data = data[int(starts[0]) :]
-                starts, ends = starts - starts[0], ends - starts[0]
+            dropped = min(self._skip, len(records))
+            records, self._skip = records.pick(slice(dropped, None)), self._skip - dropped
         if self._dialect.comment:
             mark = self._dialect.comment.encode()
-            keep = np.array([not data.startswith(mark, int(start)) for start in starts], np.bool_)
-            starts, ends = starts[keep], ends[keep]
-        if last and self._dialect.trailer and len(starts):
-            cells = self._cells(data[int(starts[-1]) : int(ends[-1])])
+            records = records.pick(
+                np.array([not data.startswith(mark, start) for start in records.starts.tolist()], np.bool_)
+            )
+        if last and self._dialect.trailer and len(records):
+            cells = self._cells(data[int(records.starts[-1]) : int(records.ends[-1])])
             if cells and cells[0].strip() == self._dialect.trailer:
                 self.trailer = cells
-                data, starts, ends = data[: int(starts[-1])], starts[:-1], ends[:-1]
-        numbers = self._number + 1 + np.arange(len(starts), dtype=np.int64)
-        self._number += len(starts)
-        if len(starts) and int((ends - starts).max()) > LONGEST_RECORD:
-            return self._slowly(data, starts, ends, numbers)
-        return self._quickly(data, starts, ends, numbers) if self._plain else self._slowly(data, starts, ends, numbers)
+                records = records.pick(slice(-1))
+        numbers = self._number + 1 + np.arange(len(records), dtype=np.int64)
+        self._number += len(records)
+        if self._plain:
+            return self._quickly(data, records, numbers)
+        return self._slowly(data, records.starts, records.ends, numbers)
 
-    def _quickly(self, data: bytes, starts: I64, ends: I64, numbers: I64) -> Batch:
-        if not len(starts):
-            return Batch([None] * len(self._layout.fields), numbers, lambda _: "")
-        latin, fed = False, data
-        if not data.isascii():
-            try:
-                data.decode("utf-8")
-            except UnicodeDecodeError:
-                latin, fed = True, data.decode("latin-1").encode("utf-8")
-        bad: list[tuple[int, int]] = []
-
-        def on_bad(row: arrow_csv.InvalidRow) -> str:
-            bad.append((row.number, row.actual_columns))
-            return "skip"
-
-        wanted = [source for source in self._layout.sources if source is not None]
-        kinds = {
-            f"c{source}": pa.binary() if position in self.wide else _CODED
-            for position, source in enumerate(self._layout.sources)
-            if source is not None
-        }
-        try:
-            table = arrow_csv.read_csv(
-                pa.BufferReader(fed),
-                read_options=arrow_csv.ReadOptions(
-                    column_names=[f"c{index}" for index in range(self._layout.width)],
-                    use_threads=False,
-                    block_size=len(fed) + 1,
-                ),
-                parse_options=arrow_csv.ParseOptions(
-                    delimiter=self._dialect.delimiter,
-                    quote_char=self._dialect.quote or False,
-                    newlines_in_values=True,
-                    invalid_row_handler=on_bad,
-                ),
-                convert_options=arrow_csv.ConvertOptions(
-                    column_types=kinds,
-                    include_columns=[f"c{source}" for source in dict.fromkeys(wanted)],
-                    strings_can_be_null=False,
-                    quoted_strings_can_be_null=False,
-                    check_utf8=False,
-                ),
-            )
-        except pa.ArrowInvalid:
-            return self._slowly(data, starts, ends, numbers)
-        if table.num_rows + len(bad) != len(starts):
-            return self._slowly(data, starts, ends, numbers)
+    def _quickly(self, data: bytes, records: Records, numbers: I64) -> Batch:
+        """Take the cells where they lie; a record of another shape than the header's is broken."""
+        fits = (records.widths == self._layout.width) & (records.ends - records.starts <= LONGEST_RECORD)
         broken: list[Broken] = []
-        good_spans: I64 | None = None
-        if bad:
-            mask = np.ones(len(starts), np.bool_)
-            for row, cells in bad:
-                index = row - 1
-                mask[index] = False
-                broken.append(self._misshapen(int(numbers[index]), cells, data[int(starts[index]) : int(ends[index])]))
-            good_spans = np.flatnonzero(mask)
-            numbers = numbers[good_spans]
-        columns: list[pa.Array | None] = [
-            None if source is None else table.column(f"c{source}").combine_chunks() for source in self._layout.sources
-        ]
-        columns = [column.chunk(0) if isinstance(column, pa.ChunkedArray) else column for column in columns]
-
-        def raw(row: int) -> str:
-            index = row if good_spans is None else int(good_spans[row])
-            return raw_text(data[int(starts[index]) : int(ends[index])])
-
-        return Batch(columns, numbers, raw, broken, latin)
+        if not fits.all():
+            for index in np.flatnonzero(~fits).tolist():
+                record = data[int(records.starts[index]) : int(records.ends[index])]
+                broken.append(self._misshapen(int(numbers[index]), int(records.widths[index]), record))
+            records, numbers = records.pick(fits), numbers[fits]
+        return Batch(
+            [None if source is None else records.column(source) for source in self._layout.sources],
+            numbers,
+            lambda row: raw_text(data[int(records.starts[row]) : int(records.ends[row])]),
+            broken,
+            self._token_text,
+        )
 
     def _misshapen(self, number: int, cells: int, record: bytes) -> Broken:
+        if len(record) > LONGEST_RECORD:
+            most = f"at most {LONGEST_RECORD} bytes"
+            return Broken(number, "record_too_long", "", f"{len(record)} bytes", most, raw_text(record))
         code = "too_few_cells" if cells < self._layout.width else "too_many_cells"
         return Broken(number, code, "", str(cells), f"{self._layout.width} cells", raw_text(record))
 
@@ -191,16 +139,7 @@ class DelimitedReader:
         for index, (start, end) in enumerate(zip(starts.tolist(), ends.tolist(), strict=True)):
             record = data[start:end]
             if end - start > LONGEST_RECORD:
-                broken.append(
-                    Broken(
-                        int(numbers[index]),
-                        "record_too_long",
-                        "",
-                        f"{end - start} bytes",
-                        f"at most {LONGEST_RECORD} bytes",
-                        raw_text(record),
-                    )
-                )
+                broken.append(self._misshapen(int(numbers[index]), 0, record))
                 continue
             try:
                 cells = self._cells(record)

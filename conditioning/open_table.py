@@ -49,11 +49,6 @@ class OpenTable:
     reader: DelimitedReader | None = None
     details: dict[str, object] = field(default_factory=dict)
 
-    @property
-    def wide(self) -> set[int]:
-        """Columns that the reader need not encode any more (written by whoever consumes the batches)."""
-        return self.reader.wide if self.reader else set()
-
 
 @dataclass(frozen=True)
 class OpenRequest:

@@ -15,7 +15,7 @@ I64 = npt.NDArray[np.int64]
 
 BLOCK_BYTES = 4 << 20
 MAX_RECORD_BYTES = 16 << 20  # no line end within this many bytes: the file cannot be what it says
-_NEWLINE, _RETURN = 10, 13
+NEWLINE, RETURN = 10, 13
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def quote_toggles(data: bytes, delimiter: int, quote: int) -> I64:
     if not len(quotes):
         return quotes
     before = array[quotes - 1]
-    starts_cell = (before == delimiter) | (before == _NEWLINE) | (before == _RETURN)
+    starts_cell = (before == delimiter) | (before == NEWLINE) | (before == RETURN)
     starts_cell[0] |= quotes[0] == 0
     doubled = np.zeros(len(quotes), np.bool_)
     doubled[1:] = quotes[1:] == quotes[:-1] + 1
@@ -111,7 +111,7 @@ def record_blocks(
         if end:
             block = data[:end] if rest else data
             yield Block(block, line)
-            line += block.count(b"\n")
+            line += int(np.count_nonzero(np.frombuffer(block, np.uint8) == NEWLINE))
 
 
 def _unterminated(data: bytes, end: int, name: str, delimiter: int, quote: int | None, line: int) -> Iterator[Block]:
@@ -132,17 +132,15 @@ def _unterminated(data: bytes, end: int, name: str, delimiter: int, quote: int |
 
 
 def _has_lone_return(data: bytes) -> bool:
-    if not data:
-        return False
     array = np.frombuffer(data, np.uint8)
-    returned = array == _RETURN
-    return bool(returned[-1]) or bool(np.any(returned[:-1] & (array[1:] != _NEWLINE)))
+    returns = np.count_nonzero(array == RETURN)
+    return bool(returns != np.count_nonzero((array[:-1] == RETURN) & (array[1:] == NEWLINE)))
 
 
 def record_spans(data: bytes, delimiter: int, quote: int | None) -> tuple[I64, I64]:
     """Return (starts, ends) of the records of a block, blank lines left out, line ends excluded."""
     array = np.frombuffer(data, np.uint8)
-    breaks = np.flatnonzero(array == _NEWLINE)
+    breaks = np.flatnonzero(array == NEWLINE)
     if quote is not None and quote in data:
         toggles = quote_toggles(data, delimiter, quote)
         breaks = breaks[np.searchsorted(toggles, breaks) % 2 == 0]
@@ -151,7 +149,7 @@ def record_spans(data: bytes, delimiter: int, quote: int | None) -> tuple[I64, I
     starts[1:] = breaks[:-1] + 1
     ends = breaks.astype(np.int64)
     filled = ends > starts
-    returned = filled & (array[np.maximum(ends - 1, 0)] == _RETURN)
+    returned = filled & (array[np.maximum(ends - 1, 0)] == RETURN)
     ends = ends - returned
     keep = ends > starts
     return (starts, ends) if keep.all() else (starts[keep], ends[keep])

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from conditioning.columns import quoted
-
 QUARANTINE_COLUMNS = ("source_row", "reason_code", "field", "value", "expected", "raw_text", "source_file")
 DUPLICATE_COLUMNS = ("source_row", "duplicate_of", "identical", "line", "source_file")
+
+
+def quoted(text: str) -> str:
+    """Write one cell: quotes only where needed."""
+    if "," in text or '"' in text or "\n" in text or "\r" in text:
+        return '"' + text.replace('"', '""') + '"'
+    return text
 
 
 def one_line(text: str) -> str:

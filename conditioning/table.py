@@ -8,31 +8,30 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.compute as pc
 
-from conditioning import arrow_arrays
 from conditioning.batches import I64, Batch, Broken
 from conditioning.cell_checks import sort_key
-from conditioning.columns import Column, ColumnBlock, quoted
+from conditioning.column_blocks import ColumnBlock
+from conditioning.columns import Column
 from conditioning.contract import Contract
+from conditioning.data_lines import DataLines
 from conditioning.dedupe import Duplicates, KeyLog, merged
 from conditioning.hashing import CONTENT, KEY, KEY_CHECK, U64, fold, hash_values, mix
 from conditioning.headers import Layout
 from conditioning.reading import WeekBounds
 from conditioning.spool import Scratch, Spool
-from conditioning.standard_csv import DUPLICATE_COLUMNS, QUARANTINE_COLUMNS, line, one_line
+from conditioning.standard_csv import DUPLICATE_COLUMNS, QUARANTINE_COLUMNS, line, one_line, quoted
 from conditioning.values import make_rule
 
-_EMPTY = arrow_arrays.scalar(b"")
-_LINE_END = arrow_arrays.scalar(b"\n")
 _SECOND = np.uint64(0x5851F42D4C957F2D)
 _NO_TEXT = hash_values([""])[0]
 _EXAMPLES = 5  # rows named per reason in the outcome
+_REASONS_KEPT = 10_000
 
 Write = Callable[[bytes], object]
 
@@ -89,7 +88,8 @@ class Table:
         self._logs = [KeyLog() if memory_rows is None else KeyLog(memory_rows, memory_rows) for _ in self._keys]
         self._row_rules = [(rule, [names.index(name) for name in rule.columns]) for rule in contract.row_rules]
         self._source_file = source_file
-        self._file_cell = arrow_arrays.scalar(quoted(source_file).encode() + b",")
+        self._lines = DataLines(source_file)
+        self._reasons: dict[tuple[str, str, str, str], str] = {}  # how a reason reads in the quarantine list
         self._content = [0, 0]
         self._data = Spool(scratch)
         self._quarantine = Spool(scratch)
@@ -100,10 +100,6 @@ class Table:
         """The columns in order."""
         return self._columns
 
-    def wide_columns(self) -> set[int]:
-        """Return the positions of columns that turned out to be free text."""
-        return {position for position, column in enumerate(self._columns) if column.wide}
-
     # -- first pass --------------------------------------------------------------------------------------------------
 
     def take(self, batch: Batch) -> None:
@@ -111,12 +107,13 @@ class Table:
         weight = batch.rows if batch.weights is None else int(batch.weights.sum())
         self.counts.records_read += weight + len(batch.broken)
         blocks = [
-            column.block(cells, batch.rows, batch.latin)
+            column.block(cells, batch.rows, batch.token_text)
             for column, cells in zip(self._columns, batch.columns, strict=True)
         ]
         bad = np.zeros(batch.rows, np.bool_)
         for block in blocks:
-            bad |= block.bad
+            if block.bad is not None:
+                bad |= block.bad
         rejected: list[Broken] = list(batch.broken)
         if bad.any():
             rejected += self._refusals(batch, blocks, np.flatnonzero(bad))
@@ -127,17 +124,21 @@ class Table:
         self._quarantine_rows(rejected)
 
     def _refusals(self, batch: Batch, blocks: Sequence[ColumnBlock], rows: I64) -> list[Broken]:
-        bads = np.stack([block.bad[rows] for block in blocks])
-        first = bads.argmax(axis=0).tolist()
+        none = np.zeros(len(rows), np.bool_)
+        first = np.stack([none if block.bad is None else block.bad[rows] for block in blocks]).argmax(axis=0)
+        for position in self._excluding:  # what is left out on purpose is not bad for any other reason
+            first[self._left_out(blocks[position], rows)] = position
         found = []
-        for row, position in zip(rows.tolist(), first, strict=True):
-            for excluding in self._excluding:  # what is left out on purpose is not bad for any other reason
-                if blocks[excluding].bad[row] and blocks[excluding].refusal(row)[0].code == "excluded_value":
-                    position = excluding  # noqa: PLW2901
+        for row, position in zip(rows.tolist(), first.tolist(), strict=True):
             reject, shown = blocks[position].refusal(row)
-            field_name = self._fields[position].name
-            found.append(_broken(batch, row, reject.code, field_name, shown[:500], reject.expected))
+            found.append(_broken(batch, row, reject.code, self._fields[position].name, shown[:500], reject.expected))
         return found
+
+    @staticmethod
+    def _left_out(block: ColumnBlock, rows: I64) -> npt.NDArray[np.bool_]:
+        if block.bad is None:
+            return np.zeros(len(rows), np.bool_)
+        return np.array([block.bad[row] and block.refusal(row)[0].code == "excluded_value" for row in rows], np.bool_)
 
     def _emit_checked(
         self, batch: Batch, blocks: list[ColumnBlock], bad: npt.NDArray[np.bool_], rejected: list[Broken]
@@ -192,36 +193,40 @@ class Table:
                 absent = hashes[positions[0]] == _NO_TEXT
                 keys[absent] = numbers[absent].astype(np.uint64) * _SECOND
             log.add(mix(keys), content, mix(check), numbers)
-        parts = [part for block in blocks for part in block.parts()]
-        rows = arrow_arrays.integers(numbers).cast(pa.string()).cast(pa.binary())
-        lines = pc.binary_join_element_wise(*parts, self._file_cell, rows, _LINE_END, _EMPTY)
         weights = batch.weights if kept is None or batch.weights is None else batch.weights[kept]
         if weights is None:
             self.counts.conditioned += len(numbers)
         else:
             self.counts.conditioned += int(weights.sum())
             self._weights.update(enumerate(weights.tolist(), self._data.rows))
-        self._data.write(lines.buffers()[2].to_pybytes(), len(numbers))
+        for data, rows in self._lines.blocks(blocks, numbers):
+            self._data.write(data, rows)
 
     def _quarantine_rows(self, rejected: list[Broken]) -> None:
         if not rejected:
             return
-        rejected.sort(key=lambda item: item.number)
+        rejected.sort(key=itemgetter(0))
         lines = []
-        source_file = quoted(self._source_file)
-        for item in rejected:
-            self.counts.quarantined += item.weight
-            self.counts.by_reason[item.code] += item.weight
-            examples = self.examples.setdefault(item.code, [])
+        end = f",{quoted(self._source_file)}\n"
+        for number, code, column, value, expected, raw, weight in rejected:
+            self.counts.quarantined += weight
+            self.counts.by_reason[code] += weight
+            examples = self.examples.setdefault(code, [])
             if len(examples) < _EXAMPLES:
-                examples.append(
-                    {"row": item.number, "field": item.column, "value": item.value[:200], "expected": item.expected}
-                )
-            lines.append(
-                f"{item.number},{item.code},{quoted(item.column)},{quoted(one_line(item.value))},{quoted(item.expected)},"
-                f"{quoted(one_line(item.raw))},{source_file}\n"
-            )
+                examples.append({"row": number, "field": column, "value": value[:200], "expected": expected})
+            reason = self._reasons.get((code, column, value, expected))
+            if reason is None:
+                reason = self._reason(code, column, value, expected)
+            lines.append(f"{number}{reason}{quoted(one_line(raw))}{end}")
         self._quarantine.write("".join(lines).encode("utf-8", "replace"), len(lines))
+
+    def _reason(self, *reason: str) -> str:
+        if len(self._reasons) >= _REASONS_KEPT:
+            self._reasons.clear()
+        code, column, value, expected = reason
+        text = f",{code},{quoted(column)},{quoted(one_line(value))},{quoted(expected)},"
+        self._reasons[code, column, value, expected] = text
+        return text
 
     # -- second pass -------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,120 @@
+"""The records of a block and their cells, found for all records at once and without a copy of any byte.
+
+Every byte of a block belongs to one token: a cell as it lies in the file, its quotes and the mark behind it (delimiter
+or line end) included. So the tokens are one Arrow array on top of the block, and a column is a selection of its elements.
+What a token says (quotes, trailing mark) is worked out once for each distinct token, see `TokenText`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from conditioning import arrow_arrays
+from conditioning.record_blocks import NEWLINE, RETURN, quote_toggles
+
+I64 = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Records:
+    """Some records of a block, blank lines left out: where each lies and which tokens are its cells."""
+
+    tokens: pa.Array
+    starts: I64
+    ends: I64  # line ends excluded
+    first: I64  # place of the record's first token
+    widths: I64  # how many cells it has
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def pick(self, which: slice | npt.NDArray[Any]) -> Records:
+        """Return some of the records."""
+        return Records(self.tokens, self.starts[which], self.ends[which], self.first[which], self.widths[which])
+
+    def column(self, position: int) -> pa.Array:
+        """Return the tokens of one column; every record must have it."""
+        return self.tokens.take(arrow_arrays.integers((self.first + position).astype(np.int32)))
+
+
+def records_of(data: bytes, delimiter: int, quote: int | None) -> Records:
+    """Find the records of a block that starts and ends outside of quotes and ends with a line feed."""
+    array = np.frombuffer(data, np.uint8)
+    marked = array == NEWLINE
+    marked |= array == delimiter
+    marks = np.flatnonzero(marked)
+    if quote is not None and quote in data:
+        marks = _outside(marks, quote_toggles(data, delimiter, quote))
+    offsets = np.zeros(len(marks) + 1, np.int32)
+    np.add(marks, 1, out=offsets[1:], casting="unsafe")
+    tokens = pa.Array.from_buffers(pa.binary(), len(marks), [None, pa.py_buffer(offsets), pa.py_buffer(data)])
+    last = np.flatnonzero(array[marks] == NEWLINE)
+    first = np.zeros(len(last), np.int64)
+    first[1:] = last[:-1] + 1
+    ends = marks[last]
+    starts = np.zeros(len(last), np.int64)
+    starts[1:] = ends[:-1] + 1
+    filled = ends > starts
+    ends = ends - (filled & (array[np.maximum(ends - 1, 0)] == RETURN))
+    records = Records(tokens, starts, ends, first, last - first + 1)
+    filled = ends > starts
+    return records if filled.all() else records.pick(filled)
+
+
+def _outside(marks: I64, toggles: I64) -> I64:
+    """Leave out the marks between an opening and a closing quote."""
+    places = np.searchsorted(marks, toggles)
+    opened, closed = places[0::2], places[1::2]
+    lengths = closed - opened
+    holding = lengths > 0
+    if not holding.any():
+        return marks
+    opened, lengths = opened[holding], lengths[holding]
+    before = np.cumsum(lengths) - lengths
+    return np.delete(marks, np.arange(int(lengths.sum())) + np.repeat(opened - before, lengths))
+
+
+class TokenText:
+    """What the tokens of a block say: their cells, without the mark behind them and without quotes."""
+
+    def __init__(self, delimiter: int, quote: int | None) -> None:
+        self._delimiter = bytes([delimiter])
+        self._quote = None if quote is None else bytes([quote])
+
+    def cell(self, token: bytes) -> bytes:
+        """Return the cell of one token."""
+        if token.endswith(b"\n"):
+            token = token[:-2] if token.endswith(b"\r\n") else token[:-1]
+        else:
+            token = token.removesuffix(self._delimiter)
+        return self.unquoted(token)
+
+    def unquoted(self, cell: bytes) -> bytes:
+        """Take quotes off as the csv module does: text behind the closing quote is part of the cell, as it is."""
+        quote = self._quote
+        if quote is None or not cell.startswith(quote):
+            return cell
+        at = 1
+        while (at := cell.find(quote, at)) >= 0 and cell[at + 1 : at + 2] == quote:
+            at += 2
+        if at < 0:
+            at = len(cell)
+        return cell[1:at].replace(quote + quote, quote) + cell[at + 1 :]
+
+    def cells(self, tokens: pa.Array) -> pa.Array:
+        """Return the cells of many tokens; those with odd quotes still have them and go through `unquoted`."""
+        if not len(tokens):
+            return tokens
+        if tokens[0].as_py().endswith(b"\n"):
+            cells = pc.replace_substring_regex(tokens, pattern="\r?\n$", replacement="")
+        else:
+            cells = pc.binary_slice(tokens, 0, -1)
+        if self._quote == b'"' and arrow_arrays.as_bool(pc.starts_with(cells, b'"')).any():
+            cells = pc.replace_substring_regex(cells, pattern='^"([^"]*)"$', replacement="\\1")
+        return cells
