@@ -13,6 +13,8 @@ import pyarrow as pa
 from conditioning.record_tokens import TokenText
 
 I64 = npt.NDArray[np.int64]
+Reason = tuple[str, str, str, str]
+"""Code, column, offending value, what was expected."""
 
 
 class Broken(NamedTuple):
@@ -24,7 +26,7 @@ class Broken(NamedTuple):
     value: str
     expected: str
     raw: str
-    weight: int = 1  # input records that it stands for
+    weight: int = 1  # 0: a further row of a record that is counted already
 
 
 @dataclass
@@ -32,17 +34,33 @@ class Batch:
     """Some consecutive records. `columns[i]` belongs to the i-th field; None = the file lacks the column.
 
     A column is a binary array of cells; where `token_text` is given, of tokens of the file that it makes cells of.
-    `weights[i]`: how many input records row i stands for, where a source gathers several into one.
+    `weights[i]`: how many input records row i stands for, where a source gathers several into one or makes several of
+    one; `gathered[i]` are those beyond its own.
     """
 
     columns: list[pa.Array | None]
     numbers: I64
-    raw: Callable[[int], str]
+    raw: Callable[[I64], list[str]]
     broken: Sequence[Broken] = field(default_factory=list)
     token_text: TokenText | None = None
     weights: I64 | None = None
+    gathered: Sequence[Sequence[tuple[int, str]]] = ()
 
     @property
     def rows(self) -> int:
         """How many records have cells."""
         return len(self.numbers)
+
+    def refuse(self, rows: I64, reasons: Sequence[Reason]) -> list[Broken]:
+        """Return the input records of some rows as refused, each for the reason of its row."""
+        found = [
+            Broken(number, *reason, raw)
+            for number, reason, raw in zip(self.numbers[rows].tolist(), reasons, self.raw(rows), strict=True)
+        ]
+        if self.weights is None:
+            return found
+        for place, row in enumerate(rows.tolist()):
+            others = self.gathered[row]
+            found[place] = found[place]._replace(weight=int(self.weights[row]) - len(others))
+            found += [Broken(number, *reasons[place], raw) for number, raw in others]
+        return found

@@ -23,6 +23,7 @@ from conditioning.values import identity_pattern
 
 DISTINCT_LIMIT = 65_536
 """Distinct raw cells that a column may have before it counts as free text: its distinct count is then not reported."""
+NO_TOKENS: tuple[pa.Array, I32] = arrow_arrays.binary([]), np.zeros(0, np.int32)
 _COMMA, _NOTHING = arrow_arrays.scalar(b","), arrow_arrays.scalar(b"")
 
 
@@ -54,6 +55,7 @@ class Column:
         self._decode = decoder(encoding)
         self._ids: dict[bytes, int] = {}  # raw cell -> value id, or negative reject id
         self._token_ids: dict[bytes, int] = {}  # the same by the tokens of the file, which repeat from block to block
+        self._last, self._last_text = NO_TOKENS, None  # type: tuple[pa.Array, I32], TokenText | None
         self._value_ids: dict[str, int] = {}
         self._counts = np.zeros(1024, np.int64)
         self._hashes = np.zeros(0, np.uint64)
@@ -74,8 +76,7 @@ class Column:
         if self.wide:
             plain = distinct if token_text is None else token_text.cells(distinct)
             return ColumnBlock(codes, FreeCells(self, plain, token_text))
-        ids = self._lookup(distinct.to_pylist(), token_text)
-        return ColumnBlock(codes, CountedCells(self, np.array(ids, np.int32)))
+        return ColumnBlock(codes, CountedCells(self, self._lookup(distinct, token_text)))
 
     def _widen(self) -> None:
         """Read the column as free text from now on; what was learnt of its cells shrinks to figures."""
@@ -94,11 +95,24 @@ class Column:
         """Whether the file has more distinct cells than are counted; true whatever the blocks were."""
         return self.wide or len(self._ids) > DISTINCT_LIMIT
 
-    def _lookup(self, tokens: list[bytes], token_text: TokenText | None) -> list[int]:
-        """Return the id of each distinct token; nearly all were met in an earlier block."""
+    def _lookup(self, tokens: pa.Array, token_text: TokenText | None) -> I32:
+        """Return the id of each distinct token; nearly all were met in the block before."""
+        last_tokens, last_ids = self._last if token_text is self._last_text else NO_TOKENS
+        places = pc.index_in(tokens, value_set=last_tokens)
+        if not places.null_count:
+            ids = np.take(last_ids, arrow_arrays.as_int32(places))
+        else:
+            new = arrow_arrays.as_bool(places.is_null())
+            ids = np.empty(len(tokens), np.int32)
+            ids[~new] = last_ids[arrow_arrays.as_int32(places)[~new]]
+            ids[new] = self._known(tokens.filter(arrow_arrays.mask(new)).to_pylist(), token_text)
+        self._last, self._last_text = (tokens, ids), token_text
+        return ids
+
+    def _known(self, tokens: list[bytes], token_text: TokenText | None) -> list[int]:
         memo = self._ids if token_text is None else self._token_ids
-        if len(memo) > 2 * DISTINCT_LIMIT:  # the same cells in ever new quotes
-            memo.clear()
+        if len(self._token_ids) > 2 * DISTINCT_LIMIT:  # the same cells in ever new quotes
+            self._token_ids.clear()
         found = list(map(memo.get, tokens))
         if None in found:
             places = [place for place, known in enumerate(found) if known is None]

@@ -24,11 +24,17 @@ RAW_TEXT_LIMIT = 2_000  # characters of raw text kept in quarantine
 
 def raw_text(data: bytes) -> str:
     """Return a record's bytes as text, cut to the limit."""
+    if data.isascii() and len(data) <= RAW_TEXT_LIMIT:
+        return data.decode("ascii")
     try:
         text = data[: RAW_TEXT_LIMIT * 4].decode("utf-8")
     except UnicodeDecodeError:
         text = data[: RAW_TEXT_LIMIT * 4].decode("cp1252", "replace")
     return text if len(text) <= RAW_TEXT_LIMIT else text[:RAW_TEXT_LIMIT] + " [cut]"
+
+
+def _raw_texts(data: bytes, starts: I64, ends: I64) -> list[str]:
+    return [raw_text(data[start:end]) for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
 
 
 class DelimitedReader:
@@ -104,7 +110,7 @@ class DelimitedReader:
         return Batch(
             [None if source is None else records.column(source) for source in self._layout.sources],
             numbers,
-            lambda row: raw_text(data[int(records.starts[row]) : int(records.ends[row])]),
+            lambda rows: _raw_texts(data, records.starts[rows], records.ends[rows]),
             broken,
             self._token_text,
         )
@@ -160,6 +166,6 @@ class DelimitedReader:
         return Batch(
             columns,
             numbers[kept] if kept else numbers[:0],
-            lambda row: raw_text(data[int(starts[kept[row]]) : int(ends[kept[row]])]),
+            lambda chosen: _raw_texts(data, starts[kept][chosen], ends[kept][chosen]),
             broken,
         )

@@ -17,7 +17,8 @@ class Row(NamedTuple):
     number: int
     cells: Sequence[str]
     raw: str
-    weight: int = 1  # input records that it stands for
+    weight: int = 1  # 0: a further row of a record that has one
+    gathered: Sequence[tuple[int, str]] = ()  # further input records that it is made of: number, raw text
 
 
 Rows = Iterator[Row | Broken]

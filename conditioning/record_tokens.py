@@ -1,7 +1,7 @@
 """The records of a block and their cells, found for all records at once and without a copy of any byte.
 
 Every byte of a block belongs to one token: a cell as it lies in the file, its quotes and the mark behind it (delimiter
-or line end) included. So the tokens are one Arrow array on top of the block, and a column is a selection of its elements.
+or line end) included. So the tokens are one Arrow array on top of the block, a column is a selection of its elements.
 What a token says (quotes, trailing mark) is worked out once for each distinct token, see `TokenText`.
 """
 

@@ -44,11 +44,12 @@ def _batch(kept: list[Row], broken: list[Broken], layout: Layout) -> Batch:
         else arrow_arrays.binary([row.cells[source].encode("utf-8", "surrogatepass") for row in kept])
         for source in layout.sources
     ]
-    weights = np.array([row.weight for row in kept], np.int64)
+    weights = np.array([row.weight + len(row.gathered) for row in kept], np.int64)
     return Batch(
         columns,
         np.array([row.number for row in kept], np.int64),
-        lambda index: kept[index].raw[:RAW_TEXT_LIMIT],
+        lambda rows: [kept[row].raw[:RAW_TEXT_LIMIT] for row in rows],
         list(broken),
         weights=None if bool((weights == 1).all()) else weights,
+        gathered=[row.gathered for row in kept],
     )

@@ -8,13 +8,12 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from operator import itemgetter
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from conditioning.batches import I64, Batch, Broken
+from conditioning.batches import I64, Batch, Broken, Reason
 from conditioning.cell_checks import sort_key
 from conditioning.column_blocks import ColumnBlock
 from conditioning.columns import Column
@@ -23,15 +22,14 @@ from conditioning.data_lines import DataLines
 from conditioning.dedupe import Duplicates, KeyLog, merged
 from conditioning.hashing import CONTENT, KEY, KEY_CHECK, U64, fold, hash_values, mix
 from conditioning.headers import Layout
+from conditioning.quarantine_list import QuarantineList
 from conditioning.reading import WeekBounds
 from conditioning.spool import Scratch, Spool
-from conditioning.standard_csv import DUPLICATE_COLUMNS, QUARANTINE_COLUMNS, line, one_line, quoted
+from conditioning.standard_csv import DUPLICATE_COLUMNS, line, quoted
 from conditioning.values import make_rule
 
 _SECOND = np.uint64(0x5851F42D4C957F2D)
 _NO_TEXT = hash_values([""])[0]
-_EXAMPLES = 5  # rows named per reason in the outcome
-_REASONS_KEPT = 10_000
 
 Write = Callable[[bytes], object]
 
@@ -74,7 +72,6 @@ class Table:
         memory_rows: int | None = None,
     ) -> None:
         self.counts = Counts()
-        self.examples: dict[str, list[dict[str, Any]]] = {}
         self.rows = 0  # lines of the data, after `finish`
         self._contract = contract
         self._fields = layout.fields
@@ -89,11 +86,15 @@ class Table:
         self._row_rules = [(rule, [names.index(name) for name in rule.columns]) for rule in contract.row_rules]
         self._source_file = source_file
         self._lines = DataLines(source_file)
-        self._reasons: dict[tuple[str, str, str, str], str] = {}  # how a reason reads in the quarantine list
         self._content = [0, 0]
         self._data = Spool(scratch)
-        self._quarantine = Spool(scratch)
+        self._quarantine = QuarantineList(source_file, scratch)
         self._weights: dict[int, int] = {}  # place among the accepted rows -> input records, where it is not one
+
+    @property
+    def examples(self) -> dict[str, list[dict[str, Any]]]:
+        """The first refused records of each reason."""
+        return self._quarantine.examples
 
     @property
     def columns(self) -> Sequence[Column]:
@@ -121,18 +122,26 @@ class Table:
             self._emit(batch, blocks, ~bad if bad.any() else None)
         else:
             self._emit_checked(batch, blocks, bad, rejected)
-        self._quarantine_rows(rejected)
+        self._quarantine.add(rejected)
+        self.counts.by_reason = self._quarantine.by_reason
+        self.counts.quarantined = self._quarantine.by_reason.total()
 
     def _refusals(self, batch: Batch, blocks: Sequence[ColumnBlock], rows: I64) -> list[Broken]:
         none = np.zeros(len(rows), np.bool_)
         first = np.stack([none if block.bad is None else block.bad[rows] for block in blocks]).argmax(axis=0)
         for position in self._excluding:  # what is left out on purpose is not bad for any other reason
             first[self._left_out(blocks[position], rows)] = position
-        found = []
-        for row, position in zip(rows.tolist(), first.tolist(), strict=True):
-            reject, shown = blocks[position].refusal(row)
-            found.append(_broken(batch, row, reject.code, self._fields[position].name, shown[:500], reject.expected))
+        found: list[Broken] = []
+        for position in np.unique(first).tolist():
+            hit = rows[first == position]
+            codes = blocks[position].codes[hit].tolist()
+            reasons = {code: self._reason(blocks[position], position, code) for code in set(codes)}
+            found += batch.refuse(hit, [reasons[code] for code in codes])
         return found
+
+    def _reason(self, block: ColumnBlock, position: int, code: int) -> Reason:
+        reject, shown = block.cells.refusal(code)
+        return reject.code, self._fields[position].name, shown[:500], reject.expected
 
     @staticmethod
     def _left_out(block: ColumnBlock, rows: I64) -> npt.NDArray[np.bool_]:
@@ -148,12 +157,14 @@ class Table:
         texts = {
             position: blocks[position].texts_at(good) for _, positions in self._row_rules for position in positions
         }
-        failed = []
+        failed: list[int] = []
+        faults: list[Reason] = []
         for index, row in enumerate(good.tolist()):
             fault = self._disagreement({position: cells[index] for position, cells in texts.items()})
             if fault is not None:
                 failed.append(row)
-                rejected.append(_broken(batch, row, "fields_disagree", *fault))
+                faults.append(("fields_disagree", *fault))
+        rejected += batch.refuse(np.array(failed, np.int64), faults)
         bad[failed] = True
         self._emit(batch, blocks, ~bad if bad.any() else None)
 
@@ -202,40 +213,11 @@ class Table:
         for data, rows in self._lines.blocks(blocks, numbers):
             self._data.write(data, rows)
 
-    def _quarantine_rows(self, rejected: list[Broken]) -> None:
-        if not rejected:
-            return
-        rejected.sort(key=itemgetter(0))
-        lines = []
-        end = f",{quoted(self._source_file)}\n"
-        for number, code, column, value, expected, raw, weight in rejected:
-            self.counts.quarantined += weight
-            self.counts.by_reason[code] += weight
-            examples = self.examples.setdefault(code, [])
-            if len(examples) < _EXAMPLES:
-                examples.append({"row": number, "field": column, "value": value[:200], "expected": expected})
-            reason = self._reasons.get((code, column, value, expected))
-            if reason is None:
-                reason = self._reason(code, column, value, expected)
-            lines.append(f"{number}{reason}{quoted(one_line(raw))}{end}")
-        self._quarantine.write("".join(lines).encode("utf-8", "replace"), len(lines))
-
-    def _reason(self, *reason: str) -> str:
-        if len(self._reasons) >= _REASONS_KEPT:
-            self._reasons.clear()
-        code, column, value, expected = reason
-        text = f",{code},{quoted(column)},{quoted(one_line(value))},{quoted(expected)},"
-        self._reasons[code, column, value, expected] = text
-        return text
-
     # -- second pass -------------------------------------------------------------------------------------------------
 
     def write_quarantine(self, write: Write) -> int:
         """Write the quarantine list; return its rows."""
-        write(line(QUARANTINE_COLUMNS).encode())
-        for data, _ in self._quarantine.blocks():
-            write(data)
-        return self._quarantine.rows
+        return self._quarantine.write(write)
 
     def header(self) -> bytes:
         """Return the header line of the standard CSV."""
@@ -309,8 +291,3 @@ class Table:
         self._quarantine.discard()
         for log in self._logs:
             log.close()
-
-
-def _broken(batch: Batch, row: int, code: str, column: str, value: str, expected: str) -> Broken:
-    weight = 1 if batch.weights is None else int(batch.weights[row])
-    return Broken(int(batch.numbers[row]), code, column, value, expected, batch.raw(row), weight)

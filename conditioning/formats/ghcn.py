@@ -47,7 +47,7 @@ class _Day:
     number: int
     raw: str
     values: dict[str, str] = field(default_factory=dict)
-    weight: int = 0
+    gathered: list[tuple[int, str]] = field(default_factory=list)
 
 
 def read_by_year(stream: Stream, context: ReadContext) -> Rows:
@@ -84,7 +84,11 @@ def _pivot(values: Iterator[_Value | Broken], context: ReadContext) -> Rows:
         if code or place is None:
             yield Broken(value.number, code, field_name, shown, expected, value.raw)
             continue
-        day = days.setdefault((place, value.day), _Day(value.number, value.raw))
+        day = days.get((place, value.day))
+        if day is None:
+            day = days[place, value.day] = _Day(value.number, value.raw)
+        elif value.element not in day.values:
+            day.gathered.append((value.number, value.raw))
         if value.element in day.values:
             yield Broken(
                 value.number,
@@ -96,11 +100,9 @@ def _pivot(values: Iterator[_Value | Broken], context: ReadContext) -> Rows:
             )
             continue
         day.values[value.element] = "0" if value.measurement == "T" else value.value
-        day.weight += 1
     for (place, date), day in sorted(days.items()):
-        yield Row(
-            day.number, (place, date, *(day.values.get(element, "") for element in ELEMENTS)), day.raw, day.weight
-        )
+        cells = (place, date, *(day.values.get(element, "") for element in ELEMENTS))
+        yield Row(day.number, cells, day.raw, gathered=day.gathered)
 
 
 def _fault(value: _Value, first: str, last: str) -> tuple[str, str, str, str]:
