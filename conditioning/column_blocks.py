@@ -36,6 +36,9 @@ class DistinctCells(Protocol):
     def hashes(self) -> U64:
         """Return hashes of the canonical texts (anything for refused cells)."""
 
+    def ids(self) -> I32:
+        """Return the column's ids of the cells; empty where it does not count them."""
+
     def text(self, code: int) -> str:
         """Return the canonical text of an accepted cell."""
 

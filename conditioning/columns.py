@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -163,13 +161,12 @@ class Column:
             self._counts = np.concatenate([self._counts, np.zeros(len(self.texts), np.int64)])
         np.add.at(self._counts, ids, times)
 
-    def uncount(self, texts: Iterable[str]) -> None:
-        """Take accepted cells back: their rows turned out to be duplicates."""
-        for text, times in Counter(texts).items():
-            if not text:
-                self._wide_nulls -= times  # may go below zero: the nulls of counted cells are added to it
-            elif not self._is_free_text:
-                self._counts[self._value_ids[text]] -= times
+    def uncount(self, ids: I32, empty: Mask, times: I64) -> None:
+        """Take accepted cells back: their rows turned out to be duplicates. By code: id, whether empty, how often."""
+        self._wide_nulls -= int(times[empty].sum())  # may go below zero: the nulls of counted cells are added to it
+        if not self._is_free_text:
+            taken = (times > 0) & ~empty
+            np.subtract.at(self._counts, ids[taken], times[taken])
 
     def values(self) -> tuple[U64, pa.Array]:
         """Return (hashes, CSV text with comma) by value id."""
@@ -245,6 +242,10 @@ class CountedCells:
         hashes = self._column.values()[0]
         return np.take(hashes, np.maximum(self._ids, 0)) if len(hashes) else np.zeros(len(self._ids), np.uint64)
 
+    def ids(self) -> I32:
+        """See DistinctCells."""
+        return self._ids
+
     def text(self, code: int) -> str:
         """See DistinctCells."""
         return self._column.texts[int(self._ids[code])]
@@ -297,6 +298,10 @@ class FreeCells:
     def hashes(self) -> U64:
         """See DistinctCells."""
         return hash_texts(self._texts)
+
+    def ids(self) -> I32:
+        """See DistinctCells."""
+        return np.zeros(0, np.int32)
 
     def text(self, code: int) -> str:
         """See DistinctCells."""

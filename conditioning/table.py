@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +10,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow.compute as pc
 
+from conditioning import arrow_arrays
+from conditioning.accepted_rows import AcceptedBlock, AcceptedRows
 from conditioning.batches import I64, Batch, Broken, Reason
 from conditioning.cell_checks import sort_key
 from conditioning.column_blocks import ColumnBlock
@@ -24,7 +25,7 @@ from conditioning.hashing import CONTENT, KEY, KEY_CHECK, U64, fold, hash_values
 from conditioning.headers import Layout
 from conditioning.quarantine_list import QuarantineList
 from conditioning.reading import WeekBounds
-from conditioning.spool import Scratch, Spool
+from conditioning.spool import Scratch
 from conditioning.standard_csv import DUPLICATE_COLUMNS, line, quoted
 from conditioning.values import make_rule
 
@@ -87,7 +88,7 @@ class Table:
         self._source_file = source_file
         self._lines = DataLines(source_file)
         self._content = [0, 0]
-        self._data = Spool(scratch)
+        self._accepted = AcceptedRows(scratch)
         self._quarantine = QuarantineList(source_file, scratch)
         self._weights: dict[int, int] = {}  # place among the accepted rows -> input records, where it is not one
 
@@ -209,9 +210,8 @@ class Table:
             self.counts.conditioned += len(numbers)
         else:
             self.counts.conditioned += int(weights.sum())
-            self._weights.update(enumerate(weights.tolist(), self._data.rows))
-        for data, rows in self._lines.blocks(blocks, numbers):
-            self._data.write(data, rows)
+            self._weights.update(enumerate(weights.tolist(), self._accepted.rows))
+        self._accepted.add(blocks, numbers)
 
     # -- second pass -------------------------------------------------------------------------------------------------
 
@@ -232,31 +232,25 @@ class Table:
             log.close()
         duplicates = merged(found)
         start = at = 0
-        for data, rows in self._data.blocks():
-            upto = int(np.searchsorted(duplicates.ordinals, start + rows))
-            which = slice(at, upto)
-            write(self._without(data, start, duplicates, which, write_duplicate) if upto > at else data)
-            self.rows += rows - (upto - at)
-            start, at = start + rows, upto
+        for block in self._accepted.blocks():
+            upto = int(np.searchsorted(duplicates.ordinals, start + len(block.numbers)))
+            if upto > at:
+                which = slice(at, upto)
+                repeated = np.zeros(len(block.numbers), np.bool_)
+                repeated[duplicates.ordinals[which] - start] = True
+                self._book_duplicates(block.pick(repeated), duplicates, which, write_duplicate)
+                start += len(block.numbers)
+                block = block.pick(~repeated)  # noqa: PLW2901
+            else:
+                start += len(block.numbers)
+            for lines in self._lines.of(block):
+                write(lines)
+            self.rows += len(block.numbers)
+            at = upto
 
-    def _without(self, data: bytes, start: int, duplicates: Duplicates, which: slice, write_duplicate: Write) -> bytes:
-        breaks = np.flatnonzero(np.frombuffer(data, np.uint8) == 10)
-        local = duplicates.ordinals[which] - start
-        ends = (breaks[local] + 1).tolist()
-        begins = np.where(local > 0, breaks[local - 1] + 1, 0).tolist()
-        kept: list[bytes | memoryview] = []
-        dropped: list[bytes] = []
-        view, last = memoryview(data), 0
-        for begin, end in zip(begins, ends, strict=True):
-            kept.append(view[last:begin])
-            dropped.append(data[begin:end])
-            last = end
-        kept.append(view[last:])
-        self._book_duplicates(b"".join(dropped).decode(), duplicates, which, write_duplicate)
-        return b"".join(kept)
-
-    def _book_duplicates(self, text: str, duplicates: Duplicates, which: slice, write_duplicate: Write) -> None:
-        rows = list(csv.reader(io.StringIO(text)))
+    def _book_duplicates(
+        self, block: AcceptedBlock, duplicates: Duplicates, which: slice, write_duplicate: Write
+    ) -> None:
         firsts, identical = duplicates.first_numbers[which].tolist(), duplicates.identical[which].tolist()
         weights = [self._weights.get(ordinal, 1) for ordinal in duplicates.ordinals[which].tolist()]
         self.counts.conditioned -= sum(weights)
@@ -265,14 +259,18 @@ class Table:
             weight for weight, same in zip(weights, identical, strict=True) if not same
         )
         self._add_content(duplicates.content[which], -1)
-        for column, texts in zip(self._columns, zip(*rows, strict=True), strict=False):
-            column.uncount(texts)
+        for column, cells in zip(self._columns, block.columns, strict=True):
+            lengths = arrow_arrays.as_int32(pc.binary_length(cells.lines))
+            column.uncount(cells.ids, lengths == len(","), np.bincount(cells.codes, minlength=len(lengths)))
         source_file = quoted(self._source_file)
+        text = b"".join(self._lines.of(block)).decode()
         write_duplicate(
             "".join(
                 [
-                    f"{cells[-1]},{first},{'true' if same else 'false'},{quoted(line_text)},{source_file}\n"
-                    for cells, first, same, line_text in zip(rows, firsts, identical, text.split("\n"), strict=False)
+                    f"{number},{first},{'true' if same else 'false'},{quoted(line_text)},{source_file}\n"
+                    for number, first, same, line_text in zip(
+                        block.numbers.tolist(), firsts, identical, text.split("\n"), strict=False
+                    )
                 ]
             ).encode()
         )
@@ -287,7 +285,7 @@ class Table:
 
     def discard(self) -> None:
         """Give scratch space back."""
-        self._data.discard()
+        self._accepted.discard()
         self._quarantine.discard()
         for log in self._logs:
             log.close()
