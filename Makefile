@@ -8,6 +8,7 @@ EFFORT ?= standard
 KIND ?= validate
 DIST ?= dist
 PY := .venv/bin/python
+PYTEST := $(PY) -m pytest -n auto --dist loadfile --no-loadscope-reorder
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .PHONY: help setup run test check notebooks format screenshots sample clean \
@@ -23,7 +24,7 @@ run: setup ## The whole system on this machine; ONCE=1 ends after the summary, S
 	@$(PY) -m samples.demo --sample "$(SAMPLE)" --week "$(WEEK)" --data "$(DATA)" --port "$(PORT)" $(if $(ONCE),--once)
 
 test: setup ## All tests, on real processes (ARGS='-k name' chooses)
-	@$(PY) -m pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
+	@$(PYTEST) $(ARGS)
 
 check: setup ## Lint, types, dependency rules
 	@.venv/bin/ruff check .
@@ -51,7 +52,7 @@ compliance: setup ## No secret, no personal data in fixtures, allowed licences o
 
 coverage: setup ## All tests with coverage; results in DIST
 	@mkdir -p "$(DIST)"
-	@$(PY) -m pytest --cov --cov-report=term-missing:skip-covered --cov-report=xml:"$(DIST)/coverage.xml" --junitxml="$(DIST)/tests.xml" $(ARGS)
+	@$(PYTEST) --cov --cov-report=term-missing:skip-covered --cov-report=xml:"$(DIST)/coverage.xml" --junitxml="$(DIST)/tests.xml" $(ARGS)
 
 validate-models: setup ## Data, training and scoring end to end on the local testing data; EFFORT=quick|standard
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && TRAIN_EFFORT="$(EFFORT)" \
