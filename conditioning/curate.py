@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any, Protocol
@@ -159,7 +160,9 @@ def _build(
         "orphan_products": int(weekly.loc[~known_product, "product_id"].nunique()),
         "orphan_product_rows": int((~known_product).sum()),
     }
-    deliveries = weekly[known_store & known_product].reset_index(drop=True)
+    deliveries = weekly[known_store & known_product]
+    del weekly  # ten million rows are half a gigabyte a copy
+    deliveries = deliveries.sort_values(["store_id", "product_id", "sales_week"], ignore_index=True)
     if deliveries.empty:
         raise GateClosed("no delivery belongs to a store and a product of the references", field="deliveries")
     span = weeks.cutoff.weeks_since(SalesWeek.parse(deliveries["sales_week"].min())) + 1
@@ -174,7 +177,7 @@ def _build(
             remedy="add the region or format to the scenario, or correct the stores file",
         )
     tables = {
-        "deliveries": deliveries.sort_values(["store_id", "product_id", "sales_week"]),
+        "deliveries": deliveries,
         "stores": stores.drop(columns="closed_on"),
         "products": products,
         "pairs": pairs,
@@ -200,7 +203,8 @@ def _build(
 def _velocity(deliveries: pd.DataFrame, pairs: pd.DataFrame, span: int) -> dict[str, str]:
     """Return the velocity of every product that some store actively sells, by what its active pairs sold."""
     active = pairs.loc[pairs["state"] == ACTIVE, ["store_id", "product_id"]]
-    totals = deliveries.merge(active, on=["store_id", "product_id"]).groupby("product_id")["units"].sum()
+    by_pair = deliveries.groupby(["store_id", "product_id"], as_index=False)["units"].sum()
+    totals = by_pair.merge(active, on=["store_id", "product_id"]).groupby("product_id")["units"].sum()
     return velocity_of_products({str(product): float(total) / span for product, total in totals.items()})
 
 
@@ -295,9 +299,9 @@ def _weather_by_week(daily: pd.DataFrame, origin: str) -> pd.DataFrame:
 
 
 def _write_table(lake: Lake, folder: str, name: str, table: pd.DataFrame) -> dict[str, Any]:
-    text = io.StringIO()
-    table.to_csv(text, index=False, lineterminator="\n", float_format="%.4f")
-    data = text.getvalue().encode()
+    buffer = io.BytesIO()  # a text buffer takes four bytes a character
+    table.to_csv(buffer, index=False, lineterminator="\n", float_format="%.4f", mode="wb")
+    data = buffer.getvalue()
     lake.write(lake_paths.CURATED, f"{folder}{name}.csv", data)
     return {"rows": len(table), "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
 
@@ -324,8 +328,8 @@ class _Reader:
     def all_weeks(self, source: str, columns: tuple[str, ...]) -> pd.DataFrame:
         """Return the rows of every pinned week, with the column sales_week added."""
         frames = []
-        for week, table in self._tables(source):
-            frame = table.select(list(columns)).to_pandas()
+        for week, table in self._tables(source, columns):
+            frame = table.to_pandas()
             frame["sales_week"] = week
             frames.append(frame)
         joined: pd.DataFrame = pd.concat(frames, ignore_index=True)
@@ -334,10 +338,11 @@ class _Reader:
     def weekly_units(self, source: str, raw_rows: RawRows | None = None) -> pd.DataFrame:
         """Return units summed per store, product and week; `raw_rows` is given every row on the way."""
         frames = []
-        for week, table in self._tables(source):
+        wanted = ("store_id", "product_id", "units")
+        for week, table in self._tables(source, wanted if raw_rows is None else (*wanted, *RawRows.READS)):
             if raw_rows is not None:
                 raw_rows.add(week, table)
-            frame = table.select(["store_id", "product_id", "units"]).to_pandas()
+            frame = table.select(list(wanted)).to_pandas()
             frame["units"] = frame["units"].astype(float)
             summed = frame.groupby(["store_id", "product_id"], as_index=False)["units"].sum()
             summed.insert(2, "sales_week", week)
@@ -345,13 +350,18 @@ class _Reader:
         joined: pd.DataFrame = pd.concat(frames, ignore_index=True)
         return joined
 
-    def _tables(self, source: str) -> Iterable[tuple[str, pa.Table]]:
+    def _tables(self, source: str, columns: tuple[str, ...]) -> Iterator[tuple[str, pa.Table]]:
+        """Yield each pinned week's columns; a few weeks are read ahead, not all: those would fill the memory."""
         with ThreadPoolExecutor(READ_AHEAD) as pool:
-            items = list(self._pins[source].items())
-            tables = pool.map(lambda item: self._read(source, *item), items)
-            yield from ((week, table) for (week, _), table in zip(items, tables, strict=True))
+            ahead: deque[tuple[str, Future[pa.Table]]] = deque()
+            for week, version in self._pins[source].items():
+                ahead.append((week, pool.submit(self._read, source, week, version, columns)))
+                if len(ahead) > READ_AHEAD:
+                    done, table = ahead.popleft()
+                    yield done, table.result()
+            yield from ((week, table.result()) for week, table in ahead)
 
-    def _read(self, source: str, week_text: str, version: str) -> pa.Table:
+    def _read(self, source: str, week_text: str, version: str, columns: tuple[str, ...] = ()) -> pa.Table:
         week = SalesWeek.parse(week_text)
         manifest, _ = self._lake.read_json(
             lake_paths.CONDITIONED, lake_paths.conditioned_manifest(source, week, version)
@@ -368,5 +378,7 @@ class _Reader:
         texts = {name: pa.string() for name in names}
         return pacsv.read_csv(
             io.BytesIO(data),
-            convert_options=pacsv.ConvertOptions(column_types=texts, strings_can_be_null=False),
+            convert_options=pacsv.ConvertOptions(
+                column_types=texts, strings_can_be_null=False, include_columns=list(columns)
+            ),
         )

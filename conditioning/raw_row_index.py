@@ -27,6 +27,8 @@ SLICE_ROWS = 200_000  # written at once: bounds the memory that the text takes
 class RawRows:
     """Collects the conditioned deliveries of a run, week by week in order, and writes them as an index."""
 
+    READS = ("delivery_date", "source_row", "source_file")  # beside store, product and units
+
     def __init__(self) -> None:
         self._weeks: list[pa.Table] = []
         self.files: dict[str, str] = {}

@@ -54,6 +54,17 @@ def test_a_personas_command_runs(persona: str, command: str, tmp_path: Path) -> 
     assert done.stdout
 
 
+RUNGS = re.findall(r"^\| \d\. .*`(python -m [^`]+)` \|$", (DOCS / "adoption.md").read_text("utf-8"), re.MULTILINE)
+
+
+@pytest.mark.parametrize("command", RUNGS)
+def test_a_rung_of_the_adoption_ladder_can_be_tried(command: str) -> None:
+    words = [sys.executable, *command.split()[1:]]
+    done = subprocess.run(words, cwd=ROOT, env=os.environ, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout
+
+
 @pytest.mark.parametrize("page", [*PAGES, ROOT / "README.md", ROOT / "CONTRIBUTING.md"], ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text("utf-8")):
