@@ -45,19 +45,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--port", type=int, default=7071, help="port of the host (default 7071; 0 takes a free one)")
     add("--data", type=Path, metavar="DIR", help="data directory (default: APP/.data/host)")
     add("--azurite", metavar="PATH", help="azurite executable (default: in node_modules or on PATH)")
-    add("--azurite-ports", type=_ports, metavar="BLOB,QUEUE,TABLE",
-        help="its ports, also of one that runs (default: 10000 to 10002, else free ones)")  # fmt: skip
-    add("--no-azurite", action="store_true", help="never start Azurite")
     add("--auth", action="store_true", help="ask for keys (DATA/keys.json) as Azure does")
     add("--reload", action="store_true", help="start anew when a file of the app changes")
     add("--verbose", action="store_true", help="log every replay")
     add("--json", action="store_true", help="list: print JSON with all bindings")
     return parser
-
-
-def _ports(text: str) -> tuple[int, ...]:
-    blob, queue, table = (int(port) for port in text.split(","))
-    return blob, queue, table
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -77,8 +69,7 @@ def main(arguments: list[str] | None = None) -> int:
 
         logs.set_up(verbose=given.verbose)
         data_dir = (given.data or app_dir / ".data" / "host").resolve()
-        options = HostOptions(app_dir, data_dir, given.port, given.azurite, given.azurite_ports, not given.no_azurite,
-                              given.auth, given.reload, Path.cwd())  # fmt: skip
+        options = HostOptions(app_dir, data_dir, given.port, given.azurite, given.auth, given.reload, Path.cwd())
         if app_dir.is_dir():
             os.chdir(app_dir)  # functions find their files where they are on Azure
         run(options)

@@ -13,7 +13,6 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,19 +48,17 @@ def find_executable(given: str | None = None, *folders: Path) -> str | None:
 
 
 class Azurite:
-    """One emulator on a folder. Raises HostError if it cannot start.
+    """One emulator on a folder, on the ports of the last run there, else the well-known ones, else free ones.
 
-    `ports` (blob, queue, table) are used as given; if an Azurite answers there already it is used and never ended.
-    Without `ports`: those of the last run on this folder, else the well-known ones, else free ones.
+    Raises HostError if it cannot start.
     """
 
-    def __init__(self, location: Path | str, executable: str | None = None, ports: Sequence[int] | None = None) -> None:
+    def __init__(self, location: Path | str, executable: str | None = None) -> None:
         self._location = Path(location).resolve()
         self._state_file = self._location / "azurite-process.json"
         self._executable = executable
-        self._given = tuple(ports) if ports else None
-        self.ports: tuple[int, ...] = self._given or DEFAULT_PORTS
-        self._process: psutil.Process | None = None  # None: not ours
+        self.ports: tuple[int, ...] = DEFAULT_PORTS
+        self._process: psutil.Process | None = None
 
     @property
     def endpoints(self) -> dict[str, str]:
@@ -76,7 +73,7 @@ class Azurite:
 
     @property
     def state(self) -> dict[str, Any]:
-        """What other processes need to know: pid (None: not ours), ports, endpoints, connection_string."""
+        """What other processes need to know: pid, ports, endpoints, connection_string."""
         return {"pid": self._process.pid if self._process else None, "ports": list(self.ports), **self.endpoints,
                 "connection_string": self.connection_string}  # fmt: skip
 
@@ -89,21 +86,18 @@ class Azurite:
 
     def start(self) -> Azurite:
         """Start or take over; returns when all three services answer."""
-        if self._given and all(_answers(port) for port in self._given):
-            return self
         self._location.mkdir(parents=True, exist_ok=True)
-        last_ports = DEFAULT_PORTS
         with contextlib.suppress(FileNotFoundError, ValueError, psutil.Error):
             last = json.loads(self._state_file.read_text(encoding="utf-8"))
-            last_ports = tuple(last["ports"])
+            self.ports = tuple(last["ports"])
             process = psutil.Process(last["pid"])
-            if str(self._location) in process.cmdline() and all(_answers(port) for port in last_ports):
-                self._process, self.ports = process, last_ports
+            if str(self._location) in process.cmdline() and all(_answers(port) for port in self.ports):
+                self._process = process
                 self._write_state()
                 return self
-        candidates = [self._given] if self._given else [last_ports, _free_ports(), _free_ports()]
-        for self.ports in candidates:
-            if not any(_answers(port) for port in self.ports) and self._launch():
+        for ports in (self.ports, _free_ports(), _free_ports()):
+            self.ports = ports
+            if not any(_answers(port) for port in ports) and self._launch():
                 return self
         raise HostError(f"Azurite does not start on {self.ports}; its log is {self._location / 'azurite.out'}.")
 

@@ -54,8 +54,6 @@ class HostOptions:
     data_dir: Path
     port: int
     azurite: str | None
-    azurite_ports: tuple[int, ...] | None
-    use_azurite: bool
     enforce_keys: bool
     reload: bool
     started_in: Path  # working directory of the command
@@ -110,15 +108,15 @@ class Host:
         options = self._options
         os.environ.update(read_settings(options.app_dir, os.environ))
         wanted = sorted(name for name, value in os.environ.items() if means_emulator(value))
-        if not wanted or not options.use_azurite:
+        if not wanted:
             return
         executable = find_executable(options.azurite, options.app_dir, options.started_in)
-        if executable is None and options.azurite_ports is None:
+        if executable is None:
             why = f"{options.azurite} was not found" if options.azurite else "node or azurite is not installed"
             remedy = "npm install azurite, or --azurite PATH"
             log.warning("no storage emulator", settings=",".join(wanted), why=why, remedy=remedy)
             return
-        self._azurite = Azurite(options.data_dir / "azurite", executable, options.azurite_ports).start()
+        self._azurite = Azurite(options.data_dir / "azurite", executable).start()
         log.info("azurite", **self._azurite.state)
         os.environ.update(dict.fromkeys(wanted, self._azurite.connection_string))
 

@@ -50,14 +50,8 @@ class Reply:
     def of_result(cls, text: str) -> Reply:
         """Read a returned state."""
         state = json.loads(text)
-        return cls(
-            actions=state.get("actions") or [],
-            schema=state.get("schemaVersion", 0),
-            done=bool(state.get("isDone")),
-            output=state.get("output"),
-            error=state.get("error"),
-            custom_status=state.get("customStatus"),
-        )
+        return cls(state.get("actions") or [], state.get("schemaVersion", 0), bool(state.get("isDone")),
+                   state.get("output"), state.get("error"), state.get("customStatus"))  # fmt: skip
 
     @classmethod
     def of_exception(cls, problem: BaseException) -> Reply:

@@ -7,7 +7,6 @@ import contextlib
 import json
 import uuid
 from collections.abc import Mapping
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from azure.functions.meta import Datum
@@ -48,15 +47,17 @@ class Queues:
 
     async def run_text(self, function: Function, body: str) -> None:
         """Run a function on a message that was never in a queue; raises what it raises."""
-        await self._run(function, body, str(uuid.uuid4()))
+        from azure.storage.queue import QueueMessage
 
-    async def _run(self, function: Function, body: str, message_id: str, count: int = 1, receipt: str = "",
-                   inserted: datetime | None = None, expires: datetime | None = None,
-                   visible: datetime | None = None) -> None:  # fmt: skip
-        times = {"InsertionTime": inserted, "ExpirationTime": expires, "NextVisibleTime": visible}
+        await self._run(function, QueueMessage(content=body, id=str(uuid.uuid4()), dequeue_count=1), body)
+
+    async def _run(self, function: Function, item: QueueMessage, body: str) -> None:
+        message_id, count = item.id, int(item.dequeue_count or 1)
+        times = {"InsertionTime": item.inserted_on, "ExpirationTime": item.expires_on,
+                 "NextVisibleTime": item.next_visible_on}  # fmt: skip
         metadata = {
             "Id": Datum(message_id, "string"), "DequeueCount": Datum(count, "int"),
-            "PopReceipt": Datum(receipt, "string"),
+            "PopReceipt": Datum(item.pop_receipt or "", "string"),
             **{name: Datum(moment.isoformat() if moment else "", "string") for name, moment in times.items()},
         }  # fmt: skip
         values: dict[str, Any] = {"queueTrigger": body, "id": message_id, "dequeueCount": count}
@@ -91,15 +92,12 @@ class Queues:
             return []
 
     async def _process(self, function: Function, account: Account, client: QueueClient, item: QueueMessage) -> None:
-        renewal, count = asyncio.get_running_loop().create_task(_renew(client, item)), int(item.dequeue_count or 1)
+        renewal = asyncio.get_running_loop().create_task(_renew(client, item))
         try:
             try:
-                await self._run(
-                    function, account.decoded(item.content), item.id, count, item.pop_receipt or "", item.inserted_on,
-                    item.expires_on, item.next_visible_on,
-                )  # fmt: skip
+                await self._run(function, item, account.decoded(item.content))
             except Exception:
-                if count < self._config.max_dequeue_count:
+                if int(item.dequeue_count or 1) < self._config.max_dequeue_count:
                     await client.update_message(item, visibility_timeout=int(self._config.queue_retry_seconds))
                     return
                 poison = f"{client.queue_name}-poison"
