@@ -27,6 +27,8 @@ class Settings:
     telemetry_backend: str  # TELEMETRY_BACKEND: opencensus | log | none
     applicationinsights_connection_string: str  # APPLICATIONINSIGHTS_CONNECTION_STRING: empty = local log
     applicationinsights_authentication_string: str  # same name; Authorization=AAD;ClientId=... for Entra
+    applicationinsights_resource_id: str  # APPLICATIONINSIGHTS_RESOURCE_ID: for links to a run's trace; empty = none
+    data_factory_resource_id: str  # DATA_FACTORY_RESOURCE_ID: for links to a pipeline run; empty = none
     http_auth: str  # HTTP_AUTH: keys (function keys) | entra (App Service signs callers in; nowhere else)
     code_version: str  # CODE_VERSION: commit of the deployed code; goes into every identity
     train_effort: str  # TRAIN_EFFORT: quick | standard

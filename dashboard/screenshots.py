@@ -23,7 +23,6 @@ VIEWS = {
     "overview": "#/overview", "runs": "#/runs", "models": "#/models", "quality": "#/quality",
     "forecasts": "#/forecasts", "audit": "#/audit", "factory": "#/pipelines",
 }
-TELLING = ("overview", "models")  # what dark and phone are shown by, beside a run and a forecast
 TALLEST = 1700  # pixels of a desktop picture; the rest of a long table tells nothing new
 LOOKS = {"desktop": (DESKTOP, "light"), "dark": (DESKTOP, "dark"), "phone": (PHONE, "light")}
 SETTLE_MS = 300  # counts, earlier weeks and the chart come after the view itself; they need a moment to be drawn
@@ -70,8 +69,7 @@ def _take_look(browser: Browser, url: str, folder: Path, views: list[str], look:
         reduced_motion="reduce", device_scale_factor=2 if look == "phone" else 1,
     )
     page, files = context.new_page(), []
-    wanted = [name for name in views if look == "desktop" or name in TELLING]
-    for name in [*wanted, *(("run", "forecast") if len(views) > 1 else ())]:
+    for name in [*views, *(("run", "forecast") if len(views) > 1 else ())]:
         if not _open(page, url, name):
             continue
         path = folder / f"{name}-{look}.png"

@@ -290,6 +290,8 @@ module functionApp 'modules/function-app.bicep' = {
     packageContainer: names.package
     lakeName: lake.outputs.name
     applicationInsightsConnection: monitoring.outputs.connectionString
+    applicationInsightsId: monitoring.outputs.componentId
+    dataFactoryId: dataFactory.outputs.id
     resultsUrl: 'mssql+mssqlpython://${sql.outputs.host}/${sql.outputs.databaseName}?Authentication=ActiveDirectoryMSI&UID=${identities.outputs.appClientId}&Encrypt=yes'
     workspaceName: machineLearning.outputs.name
     computeName: names.compute

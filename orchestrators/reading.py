@@ -13,6 +13,7 @@ from domain.sales_weeks import SalesWeek
 from domain.staleness import age_days, is_stale
 from orchestrators import job_plans, registry_names
 from orchestrators.costing import run_cost
+from orchestrators.deep_links import job_link, operation_id, run_links
 from orchestrators.ledger import Document, RunLedger
 from orchestrators.realising import NOTE as REALISED
 from orchestrators.realising import newest_realised
@@ -48,7 +49,8 @@ def run_details(services: RunServices, run_id: str) -> Document:
     lineup = (ledger.noted(run_id, "lineup") or {"lineup": {}})["lineup"]
     return run | {
         "steps": steps,
-        "jobs": {phase: _jobs(ledger, run_id, phase) for phase in job_plans.STEP_OF_PHASE},
+        "operation_id": operation_id(run), "links": run_links(services.settings, run),
+        "jobs": {phase: _jobs(services, ledger, run_id, phase) for phase in job_plans.STEP_OF_PHASE},
         "decisions": ledger.noted(run_id, "decisions", []),
         "verdicts": _verdicts_with_failover(ledger.noted(run_id, "verdicts", []), lineup),
         "lineup": lineup,
@@ -58,14 +60,17 @@ def run_details(services: RunServices, run_id: str) -> Document:
     }
 
 
-def _jobs(ledger: RunLedger, run_id: str, phase: str) -> Document:
+def _jobs(services: RunServices, ledger: RunLedger, run_id: str, phase: str) -> Document:
     items = (ledger.jobs(run_id, phase) or {"items": {}})["items"].values()
     counts: Document = {state.value: sum(1 for item in items if item["phase"] == state.value) for state in Phase}
     shown = ("unit", "name", "phase", "status", "submitted_at", "started_at", "ended_at", "error", "adopted_from",
              "preempted")
     return counts | {
         "adopted": sum(1 for item in items if item["adopted_from"]),
-        "items": [{key: item[key] for key in shown} | {"segment": item["unit"]} for item in items],
+        "items": [
+            {key: item[key] for key in shown} |
+            {"segment": item["unit"], "link": job_link(services.settings, item["name"])} for item in items
+        ],
     }
 
 

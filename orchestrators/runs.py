@@ -9,6 +9,7 @@ from domain.errors import Conflict
 from domain.runs import RunId, RunRequest, RunStatus, Step, is_overridden
 from orchestrators.audit import audit_operator
 from orchestrators.costing import run_cost
+from orchestrators.deep_links import operation_id
 from orchestrators.ledger import Document, RunLedger, step_of
 from orchestrators.services import RunServices
 from orchestrators.slots import leave_slots
@@ -186,7 +187,7 @@ def close_run(services: RunServices, request: dict[str, Any]) -> dict[str, Any]:
     document = RunLedger(services.lake).change_run(request["run_id"], change)
     leave_slots(services, document["run_id"])
     try:
-        services.results.write_run(document)
+        services.results.write_run(document | {"operation_id": operation_id(document)})
     except Exception as failure:  # the ledger is the truth: a result database that is down must not keep a run open
         logging.getLogger(__name__).exception("the run's row in the result tables")
         services.telemetry.exception(failure, _dimensions(document))

@@ -11,6 +11,7 @@ from typing import Any
 from domain import lake_paths
 from domain.errors import BlobNotFound
 from domain.sales_weeks import SalesWeek
+from orchestrators.deep_links import operation_id
 from orchestrators.drifting import note_drift
 from orchestrators.ledger import Document, RunLedger
 from orchestrators.publishing import current_version, published_bytes
@@ -26,7 +27,7 @@ def write_results(services: RunServices, request: dict[str, Any]) -> dict[str, A
     ledger = RunLedger(services.lake)
     run = ledger.run(request["run_id"])
     verdicts = ledger.noted(run["run_id"], "verdicts", [])
-    services.results.write_run(run)
+    services.results.write_run(run | {"operation_id": operation_id(run)})
     services.results.write_metrics(run["run_id"], _metrics(services, run, verdicts))
     services.results.write_quality(_quality(services, run))
     drifted = sum(1 for row in note_drift(services, run) if row["breached"])

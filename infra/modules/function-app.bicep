@@ -9,6 +9,9 @@ param hostStorageName string
 param packageContainer string
 param lakeName string
 param applicationInsightsConnection string
+@description('For the links of the operators page.')
+param applicationInsightsId string
+param dataFactoryId string
 param resultsUrl string
 param workspaceName string
 param computeName string
@@ -34,6 +37,8 @@ var productSettings = {
   TELEMETRY_BACKEND: 'opencensus'
   APPLICATIONINSIGHTS_CONNECTION_STRING: applicationInsightsConnection
   APPLICATIONINSIGHTS_AUTHENTICATION_STRING: 'Authorization=AAD;ClientId=${identityClientId}'
+  APPLICATIONINSIGHTS_RESOURCE_ID: applicationInsightsId
+  DATA_FACTORY_RESOURCE_ID: dataFactoryId
   CODE_VERSION: codeVersion
   HTTP_AUTH: 'entra'
   TRAIN_EFFORT: choice.trainEffort

@@ -143,8 +143,8 @@ def run(run_id: str, *, running: bool = False) -> dict[str, Any] | None:
         "publish": {} if short["status"] == "failed" else {
             "version": "5be1c2a07d19", "rows": 61204, "published_at": short["ended_at"],
             "path": f"{sales_week}/5be1c2a07d19/forecasts.csv"},
-        "adf": {"pipeline_run_id": short["correlation_id"]}, "operation_id": "4bf92f3577b34da6a3ce929d0e0e4736",
-        "links": {"trace": "https://portal.azure.com/#trace"},
+        "operation_id": "4bf92f3577b34da6a3ce929d0e0e4736",
+        "links": {"trace": "https://portal.azure.com/#trace", "adf": "https://adf.azure.com/monitoring/1"},
         "request": {"reason": "weekly trigger", "requested_by": "data factory"},
         "cost": {"cost": 1.31, "node_minutes": 262.4},
     }

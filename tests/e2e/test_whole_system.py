@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import gzip
 import json
 import os
 import re
@@ -15,8 +17,10 @@ from pathlib import Path
 
 import pytest
 import requests
+from playwright.sync_api import Page, expect, sync_playwright
 
 from adapters.lake import connect
+from dashboard.screenshots import chromium_path
 from domain.sales_weeks import SalesWeek
 from orchestrators.publishing import published_bytes
 
@@ -223,3 +227,100 @@ def test_bad_input_on_the_command_line_is_said_plainly(tmp_path: Path, wrong: li
     done = Demo(tmp_path).once(*wrong)
     assert done.returncode == 2 and wrong[1] in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def opened(undisturbed: tuple[Demo, str, bytes]) -> Iterator[Page]:
+    """The operators' page of the running system, in a browser; a script error fails the test."""
+    demo, _, _ = undisturbed
+    key = json.loads((demo.data / "keys.json").read_text("utf-8"))["function"]
+    faults: list[str] = []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium_path(), args=["--no-sandbox"])
+        page = browser.new_page()
+        page.set_default_timeout(60_000)
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.goto(f"http://127.0.0.1:{demo.port}/api/ops/?code={key}")
+        yield page
+        browser.close()
+    assert faults == []
+
+
+def show(page: Page, place: str) -> None:
+    page.goto(page.url.split("#")[0] + place)
+    page.wait_for_selector("main[aria-busy=false] h1")
+
+
+def test_on_the_page_a_number_is_explained(undisturbed: tuple[Demo, str, bytes], opened: Page) -> None:
+    show(opened, "#/forecasts")
+    opened.locator("tbody th a").first.click()
+    expect(opened.locator("#explain canvas")).to_be_visible()
+    raw = opened.get_by_role("region", name="Raw rows behind the forecast").locator("tbody tr")
+    expect(raw.first).to_contain_text(re.compile(r"dsd_2017-W\d\d\.txt\.gz"))
+    assert raw.count() > 20  # all weeks of the history, not only the last ones
+
+
+def test_on_the_page_a_week_is_conditioned_again(undisturbed: tuple[Demo, str, bytes], opened: Page) -> None:
+    show(opened, "#/quality/deliveries?week=2017-W44")
+    opened.get_by_role("button", name="Condition again…").click()
+    opened.locator("dialog").get_by_role("button", name="Condition again").click()
+    expect(opened.locator("dialog .notice")).to_contain_text("Conditioned")
+    opened.keyboard.press("Escape")
+
+
+def test_on_the_page_a_refused_model_is_promoted(undisturbed: tuple[Demo, str, bytes], opened: Page) -> None:
+    demo, _, _ = undisturbed
+    refused = next(row["segment"] for row in demo.api("models").json()["models"] if row["stage"] == "refused")
+    show(opened, f"#/models/{refused}")
+    opened.get_by_role("button", name="Promote this…").first.click()
+    opened.locator("dialog").get_by_label("Reason").fill("the only one that knows the new range")
+    opened.locator("dialog").get_by_role("button", name="Promote").click()
+    expect(opened.locator(".toast")).to_contain_text("promoted")
+    assert demo.api(f"models/{refused}").json()["versions"][0]["stage"] == "production"
+    show(opened, "#/audit")
+    expect(opened.locator("main")).to_contain_text("the only one that knows the new range")
+
+
+def test_on_the_page_a_run_is_replayed(undisturbed: tuple[Demo, str, bytes], opened: Page) -> None:
+    show(opened, f"#/runs/{RUN}")
+    opened.get_by_role("button", name="Replay…").click()
+    dialog = opened.locator("dialog")
+    dialog.get_by_label("Reason").fill("the result tables were restored")
+    dialog.get_by_label("From step").select_option("results")
+    dialog.get_by_role("button", name="Preview").click()
+    expect(opened.locator("#plan")).to_contain_text(f"{RUN.removesuffix('1')}2 would")
+    dialog.get_by_role("button", name="Start the replay").click()
+    expect(opened.locator("main h1")).to_contain_text(f"{RUN.removesuffix('1')}2")
+    expect(opened.locator(".page-head .badge")).to_have_text(re.compile("succeeded|degraded"), timeout=120_000)
+
+
+def test_a_corrected_raw_row_moves_exactly_the_forecasts_that_are_listed(
+    undisturbed: tuple[Demo, str, bytes]
+) -> None:
+    demo, _, _ = undisturbed
+    lake, before = connect(demo.state["azurite"]["connection_string"]), demo.published()
+    (pair,) = demo.api(f"forecasts/{WEEK}?limit=1").json()["rows"]
+    told = demo.api(f"explain?sales_week={WEEK}&store_id={pair['store_id']}&product_id={pair['product_id']}").json()
+    raw = next(row for row in reversed(told["rows"]) if row["sales_week"] == "2017-W44")
+    path = f"deliveries/2017-W44/{raw['source_file']}"
+    lines = gzip.decompress(lake.read("landing", path).data).split(b"\n")
+    cells = lines[raw["source_row"]].split(b"|")
+    place = cells.index(str(int(raw["units"])).encode())
+    cells[place] = str(int(raw["units"]) + 40).encode()
+    lines[raw["source_row"]] = b"|".join(cells)
+    lake.write("landing", path, gzip.compress(b"\n".join(lines)))
+    assert demo.api("condition/deliveries", sales_week="2017-W44").status_code in (200, 202)
+    run_id = demo.api("runs", kind="score", sales_week=WEEK, reason="a raw row was corrected").json()["run_id"]
+    wait_for(lambda: demo.api(f"runs/{run_id}").json()["status"] in ("succeeded", "degraded"), 300)
+    changes = demo.api(f"forecasts/{WEEK}/changes").json()
+    listed = {(row["store_id"], row["product_id"]): row["after"]["units"] for row in changes["rows"]}
+    old, new = ({(row["store_id"], row["product_id"]): (row["units"], row["order_units"]) for row in
+                 csv.DictReader(text.decode().splitlines())} for text in (before, demo.published()))
+    moved = {key for key in old.keys() | new.keys() if old.get(key) != new.get(key)}
+    assert listed.keys() == moved and (pair["store_id"], pair["product_id"]) in moved
+    assert len(moved) < len(old)
+    (source,) = changes["sources"]
+    assert (source["source"], source["sales_week"]) == ("deliveries", "2017-W44")
+    (row,) = source["rows"]
+    assert row["source_row"] == raw["source_row"]
+    assert row["fields"]["units"] == [str(int(raw["units"])), str(int(raw["units"]) + 40)]

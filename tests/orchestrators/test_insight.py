@@ -23,7 +23,7 @@ from orchestrators import drifting, realising, watchdog
 from orchestrators.comparing import compare_versions
 from orchestrators.explaining import raw_rows
 from orchestrators.ledger import RunLedger
-from orchestrators.reading import model_rows
+from orchestrators.reading import model_rows, run_details
 from orchestrators.schedule import next_week
 from tests.orchestrators.memory_lake import EPOCH, MemoryLake
 from tests.orchestrators.world import WEEK, World, make_world
@@ -208,3 +208,23 @@ def _pin(world: World, version: str, units: dict[str, int]) -> None:
     lines = ["store_id,product_id,units,source_file,source_row"]
     lines += [f"000{row},0001,{sold},dsd.csv,{row}" for row, sold in units.items()]
     lake.write("conditioned", f"deliveries/2017-W44/{version}.csv", ("\n".join(lines) + "\n").encode())
+
+
+def test_a_run_leads_to_the_services_that_did_the_work_by_their_ids(world: World, tmp_path: Path) -> None:
+    run_id = world.run(correlation_id="adf-77")
+    world.services.settings = replace(
+        world.services.settings, ml_platform="azureml", aml_subscription_id="s", aml_resource_group="g",
+        aml_workspace="w", applicationinsights_resource_id="/subscriptions/s/ai", data_factory_resource_id="/s/factory",
+    )
+    told = run_details(world.services, run_id)
+    assert told["links"]["adf"] == "https://adf.azure.com/monitoring/pipelineruns/adf-77?factory=%2Fs%2Ffactory"
+    assert "%2Fsubscriptions%2Fs%2Fai" in told["links"]["trace"] and told["operation_id"] in told["links"]["trace"]
+    job = told["jobs"]["train"]["items"][0]
+    place = f"https://ml.azure.com/runs/{job['name']}?wsid=/subscriptions/s/resourcegroups/g/workspaces/w"
+    assert job["link"] == place
+    telemetry = AppTelemetry(LineLog(tmp_path / "log.jsonl"))
+    telemetry.event("run_started", {"run_id": run_id, "correlation_id": "adf-77"})
+    assert read_log(tmp_path / "log.jsonl")["customEvents"][0]["operation_Id"] == told["operation_id"]
+    world.services.settings = replace(world.services.settings, ml_platform="local", data_factory_resource_id="")
+    told = run_details(world.services, run_id)
+    assert "adf" not in told["links"] and told["jobs"]["train"]["items"][0]["link"] == ""

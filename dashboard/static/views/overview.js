@@ -19,9 +19,9 @@ export const title = "Overview";
 
 export async function load(_route, signal) {
   // Models and sources take longer, after a cold start seconds: the runs are shown meanwhile, the rest follows.
+  const listed = await get("runs", { limit: RUNS }, signal);
   const rest = Promise.all([getOr({ models: [] }, "models", {}, signal), getOr({ sources: [] }, "sources", {}, signal)]);
   rest.catch(() => {}); // a refusal is told below
-  const listed = await get("runs", { limit: RUNS }, signal);
   const runs = listed.runs || [];
   const main = runs.find((run) => run.kind === "weekly") || runs[0];
   const current = main ? await detail(main, signal) : null;

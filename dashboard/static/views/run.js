@@ -135,8 +135,8 @@ function identity(run) {
   return h("div", {},
     facts([
       ["Run", identifier(run.run_id)], ["Kind", run.kind], ["Attempt", run.attempt], ["Replay of", run.replay_of],
-      ["Correlation id", identifier(run.correlation_id)], ["Operation id", identifier(run.operation_id, run.links?.trace)],
-      ["Data Factory run", identifier(run.adf?.pipeline_run_id, run.links?.adf)], ["Data version", identifier(run.as_of_version)],
+      ["Correlation id", identifier(run.correlation_id, run.links?.adf)], ["Operation id", identifier(run.operation_id, run.links?.trace)],
+      ["Data version", identifier(run.as_of_version)],
       ["Code version", run.code_version], ["Last week of history", run.cutoff], ["Reason", run.request?.reason || run.reason],
       ["Asked by", run.request?.requested_by], ["Published at", run.publish ? when(run.publish.published_at) : ""], ["Path", run.publish?.path ? h("code", {}, run.publish.path) : ""],
     ]),
