@@ -275,7 +275,7 @@ def test_on_the_page_a_refused_model_is_promoted(undisturbed: tuple[Demo, str, b
     opened.get_by_role("button", name="Promote this…").first.click()
     opened.locator("dialog").get_by_label("Reason").fill("the only one that knows the new range")
     opened.locator("dialog").get_by_role("button", name="Promote").click()
-    expect(opened.locator(".toast")).to_contain_text("promoted")
+    expect(opened.locator(".toast").last).to_contain_text("promoted")
     assert demo.api(f"models/{refused}").json()["versions"][0]["stage"] == "production"
     show(opened, "#/audit")
     expect(opened.locator("main")).to_contain_text("the only one that knows the new range")
