@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts import deploy, publish_ml
+from scripts import deploy, publish_ml, sql_access
 from scripts.azure_rest import AzureError
 from scripts.deploy_data_factory import Factory, Wanted, wanted
 from scripts.event_subscriptions import subscribe, subscriptions
@@ -209,3 +209,12 @@ def test_the_app_registration_script_is_sound_shell(tmp_path: Path) -> None:
     assert "appRoleAssignmentRequired=true" in said and "factory-1" in said and "api://client-1" in said
     roles = json.loads(said.split("--app-roles ", 1)[1].splitlines()[0])
     assert [role["value"] for role in roles] == ["reader", "operator"]
+
+
+def test_the_access_script_prints_what_it_would_execute(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("APP_IDENTITY_NAME", "id-shelfcast-app-prod")
+    assert sql_access.main(["--print"]) == 0
+    printed = [line for line in capsys.readouterr().out.split(";\n") if line.strip()]
+    assert [line.rstrip(";\n") for line in printed] == statements("id-shelfcast-app-prod")
