@@ -83,7 +83,10 @@ def show_forecasts(req: func.HttpRequest) -> func.HttpResponse:
         wanted = req.params.get("format", "json")
         if wanted == "csv":
             data, manifest = published_bytes(services().lake, SalesWeek.parse(week))
-            headers = {"ETag": f'"{manifest["publish_version"]}"', "X-Content-SHA256": manifest["sha256"]}
+            headers = {
+                "ETag": f'"{manifest["publish_version"]}"', "X-Content-SHA256": manifest["sha256"],
+                "X-As-Of-Version": manifest["as_of_version"], "X-Produced-At": manifest["produced_at"],
+            }
             return func.HttpResponse(data, mimetype="text/csv", headers=headers)
         if wanted != "json":
             raise BadRequest(f"format {wanted!r} is not json or csv", field="format", value=wanted)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import azure.functions as func
 import pyarrow as pa
 import pytest
 
@@ -24,6 +26,7 @@ from orchestrators.comparing import compare_versions
 from orchestrators.explaining import raw_rows
 from orchestrators.ledger import RunLedger
 from orchestrators.reading import model_rows, run_details
+from orchestrators.reading_routes import show_forecasts
 from orchestrators.schedule import next_week
 from tests.orchestrators.memory_lake import EPOCH, MemoryLake
 from tests.orchestrators.world import WEEK, World, make_world
@@ -228,3 +231,17 @@ def test_a_run_leads_to_the_services_that_did_the_work_by_their_ids(world: World
     world.services.settings = replace(world.services.settings, ml_platform="local", data_factory_resource_id="")
     told = run_details(world.services, run_id)
     assert "adf" not in told["links"] and told["jobs"]["train"]["items"][0]["link"] == ""
+
+
+def test_the_order_export_brings_its_checksum_and_what_it_rests_on(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.run()
+    monkeypatch.setattr("bootstrap._services", world.services)
+    request = func.HttpRequest("GET", f"http://host/api/forecasts/{WEEK}", params={"format": "csv"},
+                               route_params={"sales_week": WEEK}, body=b"")
+    answer = show_forecasts.build().get_user_function()(request)
+    assert answer.status_code == 200 and b"order_units" in answer.get_body().splitlines()[0]
+    assert hashlib.sha256(answer.get_body()).hexdigest() == answer.headers["X-Content-SHA256"]
+    assert answer.headers["X-As-Of-Version"] == world.as_of_version
+    assert answer.headers["X-Produced-At"].startswith("2017-11-06")
