@@ -64,6 +64,8 @@ class SampleApi:
             case ["forecasts", week]:
                 store, product = query.get("store_id", ""), query.get("product_id", "")
                 return 200, data.forecasts(week, store, product, limit, self.forecasts)
+            case ["forecasts", week, "changes"]:
+                return 200, data.changes(week)
             case ["explain"]:
                 return 200, data.explain(query["sales_week"], query["store_id"], query["product_id"])
         return self.problem(404, f"there is no {path}")

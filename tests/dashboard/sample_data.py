@@ -232,6 +232,17 @@ def forecasts(sales_week: str, store: str, product: str, limit: int, total: int 
             "rows": rows[:limit], "total": len(rows), "stores": STORES, "products": [f"10{n:05d}" for n in range(98)]}
 
 
+def changes(sales_week: str) -> dict[str, Any]:
+    fields = {"units": ["4", HOSTILE]}
+    return {
+        "sales_week": sales_week, "from_version": "1b22c2a07d19", "to_version": "5be1c2a07d19", "total": 1,
+        "rows": [{"store_id": HOSTILE, "product_id": "1000001", "segment": "r01-large-fast",
+                  "before": {"units": 4.0, "order_units": 6}, "after": {"units": 6.5, "order_units": 12}}],
+        "sources": [{"source": "deliveries", "sales_week": week(1), "from_version": "a", "to_version": "b",
+                     "rows": [{"source_row": 17, "source_file": "dsd.csv", "fields": fields}]}],
+    }
+
+
 def explain(sales_week: str, store: str, product: str) -> dict[str, Any]:
     forecast = forecasts(sales_week, store, product, 1)["rows"][0]
     past = [{"sales_week": week(back), "units": round(forecast["units"] * (0.6 + 0.8 * _share(store, product, back)))}

@@ -197,6 +197,16 @@ def test_a_forecast_is_explained_with_its_chart_and_raw_rows(opened: Opened) -> 
     assert saved.value.suggested_filename == f"forecasts-{data.week(0)}.csv"
 
 
+def test_what_a_re_run_changed_is_shown_with_the_raw_rows_behind_it(opened: Opened) -> None:
+    page = opened("#/forecasts")
+    page.get_by_role("button", name="What changed").click()
+    moved = page.get_by_role("region", name="Changed forecasts").locator("tbody tr")
+    expect(moved).to_have_count(1)
+    expect(moved).to_contain_text("4.06.5")
+    expect(page.get_by_role("region", name="Changed raw rows")).to_contain_text(f"units: 4 → {data.HOSTILE}")
+    assert Axe().run(page).response["violations"] == []
+
+
 def test_hostile_names_are_only_ever_text(opened: Opened) -> None:
     page = opened("#/forecasts")
     page.get_by_role("link", name=data.HOSTILE).first.click()

@@ -53,6 +53,7 @@ export function render({ weeks, week, store, product, data }, redraw) {
       { title: "Made by", cell: (row) => (row.failover && row.failover !== "false" ? badge(row.failover === true ? "failover" : `failover: ${words(row.failover)}`, "warn") : badge(maker(row), "good")) },
       { title: "Model version", cell: (row) => h("code", {}, String(row.model_version ?? "–").slice(0, 12)) },
     ], rows, { state, redraw, link: (row) => place(week, row.store_id, row.product_id), limit: 50, empty: "No forecast matches. A product without a forecast is explained in the run's completeness ledger." })),
+    store || product ? null : changes(week),
     store && product ? null : h("p", { class: "muted" }, "Choose a row to see its history, and where the number comes from."),
   ];
 }
@@ -65,6 +66,32 @@ function pinned(version) {
   const weeks = Object.keys(version).sort();
   const last = weeks.at(-1);
   return h("span", {}, h("code", {}, last ? String(version[last]).slice(0, 16) : "none"), weeks.length > 1 ? ` and ${plural(weeks.length - 1, "earlier week")}` : last ? ` of ${last}` : "");
+}
+
+/** Which numbers the newest version of the week changed, and which raw rows are behind it; asked for by a button. */
+function changes(week) {
+  const box = h("div", { id: "changes" });
+  const ask = () => {
+    swap(box, loading());
+    get(`forecasts/${week}/changes`, { limit: PAGE }).then((found) => swap(box, difference(found))).catch((error) => swap(box, failed(error)));
+  };
+  box.append(h("button", { type: "button", onclick: ask }, "What changed since the version before?"));
+  return box;
+}
+
+function difference(found) {
+  const value = (side) => (side ? fixed(side.units, 1) : "–");
+  const raw = list(found.sources).flatMap((one) => list(one.rows).map((row) => ({ ...row, source: one.source, sales_week: one.sales_week })));
+  return [
+    card("Changed forecasts", { wide: true, note: `${plural(found.total, "forecast")}, version ${found.from_version.slice(0, 12)} to ${found.to_version.slice(0, 12)}` }, table("changed", [
+      { title: "Store", cell: (row) => row.store_id }, { title: "Product", cell: (row) => row.product_id }, { title: "Segment", cell: (row) => row.segment },
+      { title: "Before", cell: (row) => value(row.before), num: true }, { title: "Now", cell: (row) => value(row.after), num: true },
+    ], list(found.rows), { caption: "Changed forecasts", empty: "Every number is the same." })),
+    card("Changed raw rows", { wide: true, note: plural(found.sources.length, "changed data version") }, table("changed-raw", [
+      { title: "Source", cell: (row) => `${sentence(row.source)} ${row.sales_week}` }, { title: "File", cell: (row) => h("code", {}, row.source_file), wide: true },
+      { title: "Row", cell: (row) => row.source_row, num: true },
+      { title: "Change", cell: (row) => Object.entries(row.fields).map(([name, [was, now]]) => `${words(name)}: ${was ?? "–"} → ${now ?? "–"}`).join("; "), wide: true },
+    ], raw, { caption: "Changed raw rows", empty: "The data of both versions are the same." }))];
 }
 
 function explain(week, store, product) {
