@@ -29,13 +29,14 @@ class CurateWorld:
     lake: BlobLake
     scenario: Scenario
 
-    def put(self, source: str, week: SalesWeek, rows: list[dict[str, object]], ended_at: str = "2017-01-01") -> str:
+    def put(self, source: str, week: SalesWeek, rows: list[dict[str, object]], ended_at: str = "2017-01-01",
+            file: str = "raw.csv") -> str:
         """Write one conditioned version and make it current; return its data version."""
         text = io.StringIO()
         writer = csv.DictWriter(text, fieldnames=[*rows[0], "source_file", "source_row"], lineterminator="\n")
         writer.writeheader()
         for number, row in enumerate(rows, start=1):
-            writer.writerow(row | {"source_file": "raw.csv", "source_row": number})
+            writer.writerow(row | {"source_file": file, "source_row": number})
         data = text.getvalue().encode()
         version = hashlib.sha256(data).hexdigest()[:16]
         manifest = {"status": "accepted", "sales_week": str(week), "data_version": version, "ended_at": ended_at,
@@ -117,6 +118,25 @@ def test_the_same_versions_are_the_same_folder_and_one_changed_row_is_another(wo
     second = world.curate()
     assert second["as_of_version"] != first["as_of_version"]
     assert world.table(first, "deliveries")[0]["units"] != world.table(second, "deliveries")[0]["units"]
+
+
+def test_the_lineage_of_one_changed_row_names_its_file(world: CurateWorld) -> None:
+    """A model's data version is its folder's: the two manifests differ in one week's pin, and name the new file."""
+    def manifest(summary: dict) -> dict:
+        container, folder = lake_paths.parse_datastore_uri(summary["folder"])
+        return world.lake.read_json(container, f"{folder}manifest.json")[0]
+
+    first = manifest(world.curate())
+    changed = deliveries(FIRST)
+    changed[0]["units"] = 11
+    version = world.put("deliveries", FIRST, changed, file="correction.csv")
+    second = manifest(world.curate())
+    pins = second["pins"]["deliveries"]
+    assert {week for week, pinned in pins.items() if first["pins"]["deliveries"][week] != pinned} == {str(FIRST)}
+    assert pins[str(FIRST)] == version
+    assert {key for key in second["pins"] if second["pins"][key] != first["pins"][key]} == {"deliveries"}
+    assert first["raw_files"][str(FIRST)] == "raw.csv"
+    assert second["raw_files"] == first["raw_files"] | {str(FIRST): "correction.csv"}
 
 
 def test_a_back_fill_uses_what_was_known_then(world: CurateWorld) -> None:

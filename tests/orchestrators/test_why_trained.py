@@ -67,3 +67,22 @@ def test_new_data_new_code_age_and_wish_are_named_with_their_numbers(world: Worl
     found = reasons(world, run_id)
     assert found[FAST] == ["asked: the board asked", f"stale: {age} days old, limit 60", *new]
     assert found[SLOW] == ["asked: the board asked", *new]
+
+
+def test_training_the_same_again_makes_nothing_and_other_data_make_versions_that_name_them(world: World) -> None:
+    registry = world.services.registry
+
+    def versions() -> set[tuple[str, str, str]]:
+        return {(version.name, version.version, version.tags["data_version"]) for version in registry.models()}
+
+    world.run()
+    first = versions()
+    assert {data for _, _, data in first} == {"abc"}
+    world.run("train", reason="nothing is new")
+    world.run(force=True, reason="all the same, again")
+    assert versions() == first
+    world.as_of_version = "abd"
+    world.run(force=True, reason="one row was corrected")
+    added = versions() - first
+    assert {name for name, _, _ in added} == {name for name, _, _ in first}
+    assert {data for _, _, data in added} == {"abd"}
