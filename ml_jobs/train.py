@@ -36,10 +36,13 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     from ml_jobs.forecasting.scheme import DEFAULT_SCHEME
     from ml_jobs.forecasting.training import FAILED, Recipe, Workbench, train_key
+    from ml_jobs.forecasting.tuning import read_tunings
 
     began, cpu = time.perf_counter(), time.process_time()
-    recipe = Recipe(options.seed, options.effort, str(options.init_from) if options.init_from else None)
+    parent = str(options.init_from) if options.init_from else None
     try:
+        tunings = read_tunings(options.tuning) if options.tuning else {}
+        recipe = Recipe(options.seed, options.effort, parent, tunings)
         bench = Workbench.open(
             options.data, SalesWeek.parse(options.cutoff), horizon=options.horizon,
             scheme=options.scheme or DEFAULT_SCHEME,
@@ -81,6 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--effort", choices=("standard", "quick"), default="standard")
     parser.add_argument("--horizon", type=int, default=1, help="weeks ahead to forecast")
     parser.add_argument("--scheme", default="", help="columns that make a segment, for example cluster-velocity")
+    parser.add_argument("--tuning", type=Path, help="sweep.json of ml_jobs.sweep: hyper-parameters by segment class")
     parser.add_argument("--max-failed-share", type=float, default=0.0, help="share of keys that may fail")
     return parser
 

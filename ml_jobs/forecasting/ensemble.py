@@ -17,15 +17,13 @@ from ml_jobs.forecasting.embedding_net import PooledNet, Weights
 from ml_jobs.forecasting.lasso import Lasso, Scaling, fit_path
 from ml_jobs.forecasting.objective import objective, to_units
 from ml_jobs.forecasting.tables import FloatArray, IntArray
+from ml_jobs.forecasting.tuning import DEFAULT, Tuning
 from ml_jobs.forecasting.windows import Origins
 
 Matrix = np.ndarray[Any, np.dtype[np.float32]]
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
-PRIOR_NET_WEIGHT = 0.6  # what a segment with little evidence starts from: the net is the better member on real data
 WEIGHT_GRID = np.linspace(0.0, 1.0, 11)
-PRIOR_STRENGTH = 0.01  # objective points that the whole way from the prior weight to 0 or 1 must earn
 HEAD_STRENGTHS = (np.inf, 1000.0)  # ridge pull to the pooled head, in rows; inf keeps the pooled head
-SMALL_RESIDUAL = 0.25  # log errors below this count as squared: no row may weigh without bound
 HEAD_MARGIN = 0.002  # a re-tuned head must be better than the pooled one by this to be taken
 
 
@@ -91,19 +89,21 @@ def blend(lasso: FloatArray, net: FloatArray, net_weight: float) -> FloatArray:
     return np.asarray((1.0 - net_weight) * lasso + net_weight * net)
 
 
-def train(segment: SegmentRows, pooled: PooledNet, origins: Origins) -> tuple[Ensemble, Judged, Choices]:
+def train(
+    segment: SegmentRows, pooled: PooledNet, origins: Origins, tuning: Tuning = DEFAULT
+) -> tuple[Ensemble, Judged, Choices]:
     """Fit, choose, judge and fit again; see the module's steps."""
-    early = _Candidates(segment, pooled, "choose", segment.week < origins.choose)
+    early = _Candidates(segment, pooled, tuning, "choose", segment.week < origins.choose)
     window = (segment.week >= origins.choose) & (segment.week < origins.judge) & segment.scored
     chosen = _choose(segment, [(early, np.flatnonzero(window))])
-    middle = _Candidates(segment, pooled, "judge", segment.week < origins.judge, warm=early)
+    middle = _Candidates(segment, pooled, tuning, "judge", segment.week < origins.judge, warm=early)
     last = np.flatnonzero((segment.week >= origins.judge) & segment.scored)
     judged = Judged(last, _ensemble(middle, chosen).forecast(
         pooled.scaling, segment.values[last], segment.codes[last], segment.level[last]
     ))
     renewed = _choose(segment, [(early, np.flatnonzero(window)), (middle, last)])
     everything = np.ones(len(segment.week), dtype=bool)
-    final = _Candidates(segment, pooled, "final", everything, warm=middle, only=renewed)
+    final = _Candidates(segment, pooled, tuning, "final", everything, warm=middle, only=renewed)
     return _ensemble(final, Choices(0, 0, renewed.net_weight)), judged, renewed
 
 
@@ -111,7 +111,7 @@ class _Candidates:
     """Every candidate member fitted on the weeks before one origin; with `only`, the chosen ones alone."""
 
     def __init__(
-        self, segment: SegmentRows, pooled: PooledNet, stage: str, usable: Mask, *,
+        self, segment: SegmentRows, pooled: PooledNet, tuning: Tuning, stage: str, usable: Mask, *,
         warm: _Candidates | None = None, only: Choices | None = None,
     ) -> None:
         rows = np.flatnonzero(usable)
@@ -119,11 +119,13 @@ class _Candidates:
             rows = np.arange(len(segment.week))
         self.scaling = Scaling.of(segment.values[rows])
         self.pooled = pooled
+        self.tuning = tuning
         target = (np.log1p(segment.units) - segment.level)[rows]
         scaled = self.scaling.apply(segment.values[rows])
         first = warm.lassos if warm else fit_path(scaled, target)
+        residual = target - first[len(first) // 2].predict(scaled)
         self.lassos: list[Lasso] = fit_path(
-            scaled, target, weight=_median_weight(target - first[len(first) // 2].predict(scaled)), warm=first,
+            scaled, target, weight=_median_weight(residual, tuning.small_residual), warm=first,
             only=only.lasso if only else None,
         )
         net = pooled.stages[stage]
@@ -144,12 +146,12 @@ class _Candidates:
         )
 
 
-def _median_weight(residual: FloatArray) -> Matrix:
+def _median_weight(residual: FloatArray, smallest: float) -> Matrix:
     """Return row weights that turn squared errors into nearly absolute ones, as one re-weighting does.
 
     The mean of logs lies below the median of small counts, so a plain log fit forecasts too little.
     """
-    weight = 1.0 / np.maximum(np.abs(residual), SMALL_RESIDUAL)
+    weight = 1.0 / np.maximum(np.abs(residual), max(smallest, 1e-3))
     return np.asarray(weight / weight.mean(), dtype=np.float32)
 
 
@@ -175,8 +177,9 @@ def _tuned(net: Weights, hidden: Matrix, target: Matrix, strength: float) -> Wei
 def _choose(segment: SegmentRows, windows: list[tuple[_Candidates, IntArray]]) -> Choices:
     """Return the LASSO of the path, the head and the net's weight that did best on the windows together."""
     rows = np.concatenate([index for _, index in windows])
+    tuning = windows[0][0].tuning
     if not len(rows):
-        return Choices(len(windows[0][0].lassos) // 2, 0, PRIOR_NET_WEIGHT)
+        return Choices(len(windows[0][0].lassos) // 2, 0, tuning.prior_net_weight)
     forecasts = [candidates.logs(segment, index) for candidates, index in windows]
     actual = segment.units[rows].astype(np.float64)
     lassos = [np.concatenate(parts) for parts in zip(*(own for own, _ in forecasts), strict=True)]
@@ -187,7 +190,7 @@ def _choose(segment: SegmentRows, windows: list[tuple[_Candidates, IntArray]]) -
     net = best if scores[best] < scores[0] - HEAD_MARGIN else 0
     blended = [
         objective(actual, to_units(blend(lassos[lasso], nets[net], weight)))
-        + PRIOR_STRENGTH * abs(weight - PRIOR_NET_WEIGHT)
+        + tuning.prior_strength * abs(weight - tuning.prior_net_weight)
         for weight in WEIGHT_GRID
     ]
     return Choices(lasso, net, float(WEIGHT_GRID[int(np.argmin(blended))]))

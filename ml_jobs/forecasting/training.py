@@ -9,7 +9,7 @@ import os
 import platform
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from ml_jobs.forecasting.history_average import HistoryAverage, history_means_at
 from ml_jobs.forecasting.panel import Panel, read_panel
 from ml_jobs.forecasting.scheme import DEFAULT_SCHEME, MIN_ROWS, MIN_SERIES, Segments
 from ml_jobs.forecasting.tables import FloatArray, IntArray
+from ml_jobs.forecasting.tuning import DEFAULT, Tuning, class_of
 from ml_jobs.forecasting.windows import Origins
 
 TRAINED, THIN, FAILED = "trained", "thin", "failed"
@@ -59,6 +60,11 @@ class Recipe:
     seed: int
     effort: str
     init_from: str | None = None
+    tunings: Mapping[str, Tuning] = field(default_factory=dict)  # by class of segments, from a sweep
+
+    def tuning(self, key: str) -> Tuning:
+        """Return the hyper-parameters for a segment."""
+        return self.tunings.get(class_of(key), DEFAULT)
 
 
 @dataclass(frozen=True)
@@ -94,7 +100,7 @@ def train_key(bench: Workbench, pooled: PooledNet | None, key: str, recipe: Reci
         else:
             if pooled is None:
                 raise BadRequest("an ensemble needs the pooled net", field="pooled", remedy="run pretrain first")
-            status, body, card = _train_ensemble(bench, pooled, key, series, folder)
+            status, body, card = _train_ensemble(bench, pooled, key, series, folder, recipe.tuning(key))
     except Exception as error:
         # A segment that breaks, for whatever reason, must not take the others with it; it ends in the report instead.
         status, body, card = FAILED, {"error": f"{type(error).__name__}: {error}"}, {}
@@ -126,7 +132,7 @@ def _train_baseline(
 
 
 def _train_ensemble(
-    bench: Workbench, pooled: PooledNet, key: str, series: IntArray, folder: Path
+    bench: Workbench, pooled: PooledNet, key: str, series: IntArray, folder: Path, tuning: Tuning
 ) -> tuple[str, dict[str, Any], dict[str, Any]]:
     panel, origins = bench.panel, bench.origins
     segment, own = segment_rows(bench, pooled, series)
@@ -137,7 +143,7 @@ def _train_ensemble(
         return THIN, {**counts, "thin_rule": f"fewer than {MIN_SERIES} active series or {MIN_ROWS} rows"}, {
             "model_hash": digest,
         }
-    trained, judged, choices = ensemble.train(segment, pooled, origins)
+    trained, judged, choices = ensemble.train(segment, pooled, origins, tuning)
     units: dict[str, FloatArray] = dict(judged.units)
     units["baseline"] = history_means_at(panel, own[judged.rows], segment.week[judged.rows])
     document = evaluation(panel, segment.week[judged.rows], segment.units[judged.rows].astype(np.float64), units)
@@ -157,6 +163,7 @@ def _train_ensemble(
         "choices": {
             "lasso_penalty": trained.members.lasso.penalty, "lasso_features": int((coefficients != 0).sum()),
             "head_strength": str(ensemble.HEAD_STRENGTHS[choices.head]), "net_weight": trained.net_weight,
+            "tuning": tuning.to_dict(),
         },
         "pooled": dict(pooled.facts),
     }
