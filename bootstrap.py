@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from domain.errors import BadRequest, BadSetting
 from domain.lake_paths import CONTAINERS
@@ -108,6 +109,12 @@ class Services:
         from adapters.telemetry import open_telemetry
 
         return open_telemetry(self.settings)
+
+    def audit(self, actor: str, action: str, subject: str, details: dict[str, Any]) -> None:
+        """Write what a person did into the audit trail."""
+        from orchestrators.audit import audit_operator
+
+        audit_operator(self, actor, action, subject, details)
 
     @property
     def data_dir(self) -> Path:

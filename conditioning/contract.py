@@ -110,6 +110,22 @@ class Contract:
         return ((self.primary_key,) if self.primary_key else ()) + unique
 
 
+_SHAPES: dict[str, type] = {
+    **dict.fromkeys(("constraints", "outlier"), dict),
+    **dict.fromkeys(("exclude", "missingValues", "negatives", "trueValues", "falseValues"), list),
+}
+_TABLE_SHAPES: dict[str, type] = {"dialect": dict, "rowRules": list, "missingValues": list}
+_CONSTRAINT_SHAPES: dict[str, type] = {"minLength": int, "maxLength": int, "enum": list}
+_JSON_NAMES = {dict: "an object", list: "a list", int: "a whole number"}
+
+
+def _shaped(raw: Mapping[str, Any], shapes: Mapping[str, type], where: str, faults: list[str]) -> dict[str, Any]:
+    """Return the properties without those of a wrong shape, which become faults."""
+    wrong = [name for name, kind in shapes.items() if raw.get(name) is not None and not isinstance(raw[name], kind)]
+    faults += [f"{where}{name} {raw[name]!r} is not {_JSON_NAMES[shapes[name]]}" for name in wrong]
+    return {name: value for name, value in raw.items() if name not in wrong}
+
+
 def load_contract(path: Path) -> Contract:
     """Read a contract file: a Table Schema, a Data Resource with one, or a Data Package with one resource."""
     try:
@@ -118,7 +134,7 @@ def load_contract(path: Path) -> Contract:
         raise BadRequest(
             f"the contract {path} cannot be read: {error.strerror}", field="contract", value=str(path)
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadRequest(f"the contract {path} is not JSON: {error}", field="contract", value=str(path)) from error
     return parse_contract(document, name=path.stem)
 
@@ -131,9 +147,11 @@ def parse_contract(document: Any, name: str = "table") -> Contract:
         raise BadRequest(
             "a contract is a JSON object with a list `fields`", field="contract", value=type(document).__name__
         )
-    resource: Mapping[str, Any] = document
-    schema = document["schema"] if isinstance(document.get("schema"), dict) else document
     faults: list[str] = []
+    resource: Mapping[str, Any] = _shaped(document, _TABLE_SHAPES, "", faults)
+    schema = resource
+    if isinstance(document.get("schema"), dict):
+        schema = _shaped(document["schema"], _TABLE_SHAPES, "schema.", faults)
     raw_fields = schema.get("fields")
     if not isinstance(raw_fields, list) or not raw_fields:
         raise BadRequest(
@@ -198,10 +216,11 @@ def _field(raw: Any, missing: frozenset[str], faults: list[str]) -> Field:
         faults.append(f"a field has no name: {raw!r}")
         return Field("?")
     name = raw["name"]
+    raw = _shaped(raw, _SHAPES, f"field {name!r}: ", faults)
     kind = raw.get("type", "string" if "format" in raw else "any")
     if kind not in TYPES:
         faults.append(f"field {name!r}: type {kind!r} is none of {', '.join(TYPES)}")
-    constraints = dict(raw.get("constraints") or {})
+    constraints = _shaped(raw.get("constraints") or {}, _CONSTRAINT_SHAPES, f"field {name!r}: ", faults)
     pattern = constraints.get("pattern")
     if pattern is not None:
         try:

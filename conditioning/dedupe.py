@@ -18,10 +18,13 @@ import numpy.typing as npt
 from conditioning.batches import I64
 from conditioning.hashing import U64
 
+U32 = npt.NDArray[np.uint32]
+
 MEMORY_ROWS = 500_000  # 12 MB
-PASS_ROWS = 1_000_000  # keys sorted at once: 8 MB
+PASS_ROWS = 2_000_000  # keys sorted at once, by their upper half: 8 MB
 _BLOOM_BITS = 22
 _KEY, _CONTENT, _CHECK, _NUMBER = range(4)
+_HALF = np.uint64(32)
 _TYPES = (np.uint64, np.uint64, np.uint32, np.uint32)
 
 
@@ -80,7 +83,7 @@ class KeyLog:
 
     def duplicates(self) -> Duplicates:
         """Find every row whose key was seen before; rows in order."""
-        repeated = self._repeated_hashes()
+        repeated = self._repeated_halves()
         if not len(repeated):
             return NO_DUPLICATES
         rows, keys = self._rows_of(repeated)
@@ -98,35 +101,37 @@ class KeyLog:
             rows[picked], numbers[first].astype(np.int64), content[picked] == content[first], content[picked]
         )
 
-    def _repeated_hashes(self) -> U64:
+    def _repeated_halves(self) -> U32:
+        """Return the upper halves that several keys have: half the bytes to sort, and few rows to look at again."""
         passes = max(1, -(-self.rows // self._pass_rows))
-        edges = [(index << 64) // passes for index in range(passes + 1)]
-        found: list[U64] = []
+        edges = [(index << 32) // passes for index in range(passes + 1)]
+        found: list[U32] = []
         for low, high in pairwise(edges):
             parts = []
             for keys in self._lane(_KEY):
-                if passes == 1:
-                    parts.append(keys)
-                else:
-                    parts.append(keys[(keys >= np.uint64(low)) & (keys <= np.uint64(high - 1))])
-            ordered = np.concatenate(parts) if parts else np.empty(0, np.uint64)
+                halves = (keys >> _HALF).astype(np.uint32)
+                if passes > 1:
+                    halves = halves[(halves >= np.uint32(low)) & (halves <= np.uint32(high - 1))]
+                parts.append(halves)
+            ordered = np.concatenate(parts) if parts else np.empty(0, np.uint32)
             del parts
             ordered.sort()
             found.append(np.unique(ordered[1:][ordered[1:] == ordered[:-1]]))
         return np.concatenate(found)
 
-    def _rows_of(self, repeated: U64) -> tuple[I64, U64]:
+    def _rows_of(self, repeated: U32) -> tuple[I64, U64]:
         shift = np.uint64(64 - _BLOOM_BITS)
         bloom = np.zeros(1 << _BLOOM_BITS, np.bool_)
-        bloom[(repeated >> shift).astype(np.int64)] = True
+        bloom[repeated >> np.uint32(32 - _BLOOM_BITS)] = True
         ordinals: list[I64] = []
         keys_found: list[U64] = []
         start = 0
         for keys in self._lane(_KEY):
             maybe = np.flatnonzero(bloom[(keys >> shift).astype(np.int64)])
             candidates = keys[maybe]
-            at = np.minimum(np.searchsorted(repeated, candidates), len(repeated) - 1)
-            hit = repeated[at] == candidates
+            halves = (candidates >> _HALF).astype(np.uint32)
+            at = np.minimum(np.searchsorted(repeated, halves), len(repeated) - 1)
+            hit = repeated[at] == halves
             ordinals.append(maybe[hit] + start)
             keys_found.append(candidates[hit])
             start += len(keys)

@@ -108,11 +108,24 @@ def redrive_quarantine(req: func.HttpRequest) -> func.HttpResponse:
         from bootstrap import services
         from conditioning.quarantine import RedriveRequest, redrive
 
-        caller(req, OPERATOR)
+        actor = caller(req, OPERATOR)
         request = RedriveRequest.from_dict(
             {**_with_correlation_id(req, json_body(req)), "source": req.route_params["source"]}
         )
-        return answer(redrive(services(), request))
+        outcome = redrive(services(), request)
+        services().audit(
+            actor,
+            "source_redriven",
+            f"{request.source}/{request.sales_week}",
+            {
+                "reason": request.reason,
+                "status": outcome["status"],
+                "data_version": outcome.get("data_version", ""),
+                "corrected_rows": len(request.rows),
+                "removed_rows": len(request.remove_rows),
+            },
+        )
+        return answer(outcome)
 
     return respond(req, body)
 

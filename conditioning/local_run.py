@@ -58,7 +58,12 @@ def rules_of_contract(contract: Contract) -> Rules:
 
 def _dialects(contract: Contract) -> tuple[Dialect, ...]:
     declared = contract.dialect or {}
-    sheet = Sheet("workbook", sheet=str(declared.get("sheetName", "")), number=int(declared.get("sheetNumber", 0)))
+    number = declared.get("sheetNumber", 0)
+    if not isinstance(number, int) or number < 0:
+        raise BadRequest(
+            f"dialect.sheetNumber {number!r} must be a whole number from 1", field="dialect.sheetNumber", value=number
+        )
+    sheet = Sheet("workbook", sheet=str(declared.get("sheetName", "")), number=number)
     positions = declared.get("columns")
     if isinstance(positions, list):
         try:

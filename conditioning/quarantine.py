@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from conditioning.service import ConditioningServices
 
 MOST_CORRECTIONS = 5_000
+LONGEST_REASON = 500
 
 
 def quarantined_rows(
@@ -88,14 +89,15 @@ class RedriveRequest:
     correlation_id: str
     rows: tuple[dict[str, str], ...] = ()
     remove_rows: tuple[int, ...] = ()  # source_row of current rows that the corrected ones replace
+    reason: str = ""  # why the operator asks
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> RedriveRequest:
         """Read and check a request; raise BadRequest naming field, value and remedy."""
-        unknown = sorted(set(data) - {"source", "sales_week", "correlation_id", "rows", "remove_rows"})
+        unknown = sorted(set(data) - {"source", "sales_week", "correlation_id", "rows", "remove_rows", "reason"})
         if unknown:
             raise BadRequest(
-                f"unknown field {unknown[0]!r}; known are sales_week, rows, remove_rows, correlation_id",
+                f"unknown field {unknown[0]!r}; known are sales_week, rows, remove_rows, reason, correlation_id",
                 field=unknown[0],
                 value=data[unknown[0]],
                 remedy="remove it",
@@ -122,6 +124,11 @@ class RedriveRequest:
             isinstance(item, int) and not isinstance(item, bool) for item in remove
         ):
             raise BadRequest("remove_rows must be a list of source_row numbers", field="remove_rows", value=remove)
+        reason = data.get("reason") or ""
+        if not isinstance(reason, str) or len(reason) > LONGEST_REASON:
+            raise BadRequest(
+                f"reason must be text of at most {LONGEST_REASON} characters", field="reason", remedy="say why, shortly"
+            )
         texts = tuple({name: "" if value is None else str(value) for name, value in row.items()} for row in rows)
         return cls(
             source.contract.name,
@@ -129,6 +136,7 @@ class RedriveRequest:
             str(data.get("correlation_id", "")),
             texts,
             tuple(remove),
+            reason.strip(),
         )
 
 
@@ -163,7 +171,7 @@ def redrive(services: ConditioningServices, request: RedriveRequest) -> dict[str
             request.source,
             request.sales_week,
             request.correlation_id,
-            reason,
+            f"{reason}: {request.reason}" if request.reason else reason,
             path,
             force=True,
         ),

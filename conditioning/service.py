@@ -295,7 +295,7 @@ def judge(
 
 
 def _parent(reason: str) -> str:
-    return reason.removeprefix("redrive of ") if reason.startswith("redrive of ") else ""
+    return reason.removeprefix("redrive of ").partition(":")[0] if reason.startswith("redrive of ") else ""
 
 
 def _report(services: ConditioningServices, document: dict[str, Any], started: datetime, ended: datetime) -> None:
