@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+import bootstrap
 from adapters.lake import BlobLake
 from conditioning.contract import parse_contract
 from conditioning.local_run import condition_file, rules_of_contract
@@ -60,6 +61,7 @@ class Services:
     settings: CodeVersion
     telemetry: HeardTelemetry
     clock: TickingClock
+    audit = bootstrap.Services.audit
 
 
 @pytest.fixture

@@ -68,6 +68,13 @@ def test_a_refused_file_takes_the_data_of_an_earlier_call_away(
         '{"fields": [{"name": "a", "type": "what"}]}',
         '{"fields": [{"name": "a"}, {"name": "a"}]}',
         '{"fields": [{"name": "a", "constraints": {"pattern": "("}}]}',
+        '{"fields": [{"name": "a", "constraints": [1]}]}',
+        '{"fields": [{"name": "a", "constraints": {"minLength": "two"}}]}',
+        '{"fields": [{"name": "a", "constraints": {"enum": 5}}]}',
+        '{"fields": [{"name": "a", "missingValues": "NA"}]}',
+        '{"fields": [{"name": "a"}], "dialect": "semicolon"}',
+        '{"fields": [{"name": "a"}], "dialect": {"sheetNumber": "first"}}',
+        "[" * 100_000,
     ],
 )
 def test_an_unusable_contract_is_a_wrong_call(

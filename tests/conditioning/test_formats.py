@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import json
 from datetime import date
@@ -201,6 +202,21 @@ def test_weather_in_both_ghcn_forms_is_the_same_weather(tmp_path: Path) -> None:
     second = conditioned(tmp_path, "weather_history", "a.dly", dly.encode())
     assert second["counts"] == first["counts"]
     assert first["outputs"]["data"]["content_hash"] == second["outputs"]["data"]["content_hash"]
+
+
+def test_a_refused_day_of_weather_lists_every_record_that_it_was_gathered_from(tmp_path: Path) -> None:
+    lines = [
+        "USSHC600110,20171106,TMAX,151,,,S,",
+        "USSHC600110,20171107,PRCP,3,,,S,",
+        "USSHC600110,20171106,TMIN,990,,,S,",
+        "USSHC600110,20171106,SNOW,0,,,S,",
+    ]
+    document = conditioned(tmp_path, "weather_history", "a.csv", "\n".join(lines).encode())
+    assert document["counts"]["by_reason"] == {"above_maximum": 3}
+    listed = list(csv.DictReader((tmp_path / "out" / "quarantine.csv").open(newline="")))
+    assert [(row["source_row"], row["field"], row["raw_text"]) for row in listed] == [
+        (str(number), "tmin_c", lines[number - 1]) for number in (1, 3, 4)
+    ]
 
 
 def test_flagged_missing_and_unknown_weather_is_quarantined(tmp_path: Path) -> None:

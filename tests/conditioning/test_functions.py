@@ -14,6 +14,7 @@ import pytest
 import bootstrap
 from conditioning import functions
 from conditioning.registry import source_names
+from orchestrators.audit import read_audit
 from tests.conditioning.conftest import ROOT, Services
 from tests.conditioning.test_service import BAD, HEADER, LINES, WEEK, drop
 
@@ -87,8 +88,12 @@ def test_a_condition_call_is_answered_with_the_outcome(host: dict[str, Any], ser
     assert (status, gate["open"]) == (200, False)
     status, sources = call(host, "list_sources", "GET")
     assert len(sources["sources"]) == len(source_names())
-    status, again = call(host, "redrive_quarantine", body={"sales_week": WEEK}, source="deliveries")
+    wish = {"sales_week": WEEK, "reason": "the date format was wrong"}
+    status, again = call(host, "redrive_quarantine", body=wish, source="deliveries")
     assert (status, again["counts"]["quarantined"]) == (200, 1)
+    entry = read_audit(services.lake)[-1]
+    assert (entry["action"], entry["subject"]) == ("source_redriven", f"deliveries/{WEEK}")
+    assert entry["details"]["reason"] == "the date format was wrong"
 
 
 @pytest.mark.parametrize(
@@ -103,6 +108,7 @@ def test_a_condition_call_is_answered_with_the_outcome(host: dict[str, Any], ser
         ("show_quality", {"source": "nothing"}, 404, "source"),
         ("show_gate", {"sales_week": "now"}, 400, "sales_week"),
         ("redrive_quarantine", {"source": "deliveries", "body": {"sales_week": WEEK, "rows": 5}}, 400, "rows"),
+        ("redrive_quarantine", {"source": "deliveries", "body": {"sales_week": WEEK, "reason": 5}}, 400, "reason"),
     ],
 )
 def test_wrong_calls_are_problems_that_name_the_field(
