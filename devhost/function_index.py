@@ -12,7 +12,7 @@ import sys
 import traceback
 import typing
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import GenericAlias
 from typing import Any
@@ -59,6 +59,7 @@ class Function:
     raw_bindings: list[dict[str, Any]]
     script_file: str
     annotations: dict[str, Any]
+    is_disabled: bool = False
 
     @property
     def outputs(self) -> list[Binding]:
@@ -115,8 +116,8 @@ class FunctionIndex:
         return sorted(f.durable_name for (kind, _), f in self._durable.items() if kind == noun)
 
     def with_trigger(self, kind: str) -> list[Function]:
-        """All functions with a kind of trigger."""
-        return [f for f in self.functions if f.trigger.type == kind]
+        """All functions with a kind of trigger; a disabled one is not triggered, only run by its admin route."""
+        return [f for f in self.functions if f.trigger.type == kind and not f.is_disabled]
 
     @property
     def not_modelled(self) -> list[str]:
@@ -146,7 +147,14 @@ def load_app(app_dir: Path, environ: Mapping[str, str]) -> FunctionIndex:
         raise AppLoadError(f"{_place(problem, app_dir)}: {type(problem).__name__}: {problem}") from problem
     if Path(module.__file__ or "").resolve() != path.resolve():
         raise AppLoadError(f"{script} was imported from {module.__file__}, not from {path}: rename one of them.")
-    return FunctionIndex([_function(item, script) for item in _declared(module, script, app_dir)])
+    functions = [_function(item, script) for item in _declared(module, script, app_dir)]
+    return FunctionIndex([replace(f, is_disabled=_is_disabled(f.name, environ)) for f in functions])
+
+
+def _is_disabled(name: str, environ: Mapping[str, str]) -> bool:
+    """Whether the app setting AzureWebJobs.NAME.Disabled (or with underscores, as Linux plans spell it) says so."""
+    spelled = {f"azurewebjobs.{name}.disabled".lower(), f"azurewebjobs_{name}_disabled".lower()}
+    return any(key.lower() in spelled and value.strip().lower() in ("true", "1") for key, value in environ.items())
 
 
 def converter_of(kind: str) -> Any:

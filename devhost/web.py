@@ -164,7 +164,7 @@ class WebFront:
         return {
             "name": function.name, "script_href": None, "href": f"{origin}/admin/functions/{function.name}",
             "invoke_url_template": f"{origin}{self._prefix}/{function.route}" if is_http else None,
-            "language": "python", "isDisabled": False, "isDirect": is_http,
+            "language": "python", "isDisabled": function.is_disabled, "isDirect": is_http,
             "config": {"scriptFile": function.script_file, "bindings": function.raw_bindings},
         }  # fmt: skip
 
