@@ -8,12 +8,11 @@ import fnmatch
 import io
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from devhost.adf.errors import ActivityFailure
-from devhost.adf.expressions import Bindings
-from devhost.adf.scope import resolve
 from devhost.adf.spans import stamp
 
 if TYPE_CHECKING:
@@ -64,17 +63,24 @@ class Storage:
         self._default = default
         self._clients: dict[str, BlobServiceClient] = {}
 
-    def connection(self, service: dict[str, Any], name: str, bindings: Bindings) -> str:
-        """The connection of a linked service. Raises ActivityFailure when it has none that can be used here."""
+    @property
+    def is_overridden(self) -> bool:
+        """Whether every linked service leads to this machine's storage, whatever its settings say."""
+        return self._default is not None
+
+    def connection(self, settings: Mapping[str, Any], name: str, secrets: Mapping[str, str]) -> str:
+        """The connection of a linked service by its type properties. Raises ActivityFailure when it has none here."""
         if self._default is not None:
             return self._default
-        settings = resolve(service.get("typeProperties") or {}, bindings)
         for key in ("connectionString", "sasUri", "serviceEndpoint", "url"):
             value = settings.get(key)
+            if isinstance(value, dict):  # a SecureString, or a secret that the caller may have handed over
+                value = secrets.get(str(value.get("secretName"))) if "secretName" in value else value.get("value")
             if isinstance(value, str) and value:
                 return EMULATOR if value == "UseDevelopmentStorage=true" else value
         raise ActivityFailure(
-            f"linked service {name!r} has no address for this machine; give --storage or --linked-service {name}=...",
+            f"linked service {name!r} has no address for this machine; give --storage, --linked-service {name}=... or, "
+            "where it names a Key Vault secret, --secret",
             code="BadRequest",
             retryable=False,
         )

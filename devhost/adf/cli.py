@@ -100,7 +100,10 @@ def _watch(options: argparse.Namespace) -> int:
 def _backfill(options: argparse.Namespace) -> int:
     from devhost.adf.triggers.service import backfill
 
-    return backfill(load_factory(options), read_options(options), options.trigger, start=options.start, end=options.end)
+    return backfill(
+        load_factory(options), read_options(options), options.trigger, start=options.start, end=options.end,
+        rerun_failed=options.rerun_failed,
+    )  # fmt: skip
 
 
 def _next(options: argparse.Namespace) -> int:

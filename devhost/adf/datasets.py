@@ -12,6 +12,7 @@ from devhost.adf.parameters import bind, specs
 from devhost.adf.scope import resolve
 
 if TYPE_CHECKING:
+    from devhost.adf.blob_storage import Storage
     from devhost.adf.calls import Call
 
 STORES: Final = frozenset({"AzureBlobStorage", "AzureBlobFS", "AzureStorage"})
@@ -49,8 +50,7 @@ def read_dataset(call: Call, reference: dict[str, Any]) -> BlobDataset:
     )
     bindings = Bindings(pipeline={**call.scope.pipeline}, variables=call.scope.variables, context={"dataset": values})
     settings = resolve(definition.get("typeProperties") or {}, bindings)
-    service = str((definition.get("linkedServiceName") or {}).get("referenceName"))
-    connection = call.services.storage.connection(factory.linked_service(service), service, bindings)
+    connection = _connection(call, definition.get("linkedServiceName") or {}, bindings)
     location = settings.get("location") or {}
     if definition.get("type") in ("AzureBlob", "AzureBlobFSFile"):
         container, _, folder = str(settings.get("folderPath") or "").partition("/")
@@ -75,6 +75,20 @@ def read_dataset(call: Call, reference: dict[str, Any]) -> BlobDataset:
         encoding=_encoding(settings.get("encodingName")),
         null_text=str(settings.get("nullValue") or ""),
     )
+
+
+def _connection(call: Call, reference: dict[str, Any], bindings: Bindings) -> str:
+    """Where a dataset's linked service leads, with the parameters that the dataset gives it."""
+    name = str(reference.get("referenceName"))
+    service = call.services.factory.linked_service(name)
+    given = resolve(reference.get("parameters") or {}, bindings)
+    storage: Storage = call.services.storage
+    if storage.is_overridden:
+        return storage.connection({}, name, call.services.secrets)
+    values = bind(given, specs(service.get("parameters")), owner=f"linked service {name!r}", strict=False)
+    pipeline = {"globalParameters": call.services.factory.global_parameters}
+    own = Bindings(pipeline=pipeline, context={"linkedService": values})
+    return storage.connection(resolve(service.get("typeProperties") or {}, own), name, call.services.secrets)
 
 
 def _encoding(name: Any) -> str:

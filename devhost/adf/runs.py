@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from devhost.adf.calls import Call, Invocation, Services
-from devhost.adf.errors import ActivityFailure, AdfError, FactoryError, NotModelled, ParameterError
+from devhost.adf.errors import ActivityFailure, AdfError, ExpressionError, FactoryError, NotModelled, ParameterError
 from devhost.adf.factory import Activity, Pipeline
 from devhost.adf.flow import LevelOutcome, run_level
 from devhost.adf.parameters import ParameterSpec, bind, masked
@@ -176,7 +176,7 @@ class Execution:
             return self._ended(call, run, await self._attempt(call), None), False
         except ActivityFailure as failure:
             return self._ended(call, run, failure.output, failure), failure.retryable
-        except (FactoryError, NotModelled, ParameterError) as refused:
+        except (ExpressionError, FactoryError, NotModelled, ParameterError) as refused:
             wrong = ActivityFailure(str(refused), code="BadRequest", retryable=False)
             return self._ended(call, run, {}, wrong), False
         except asyncio.CancelledError:

@@ -33,7 +33,6 @@ class ForecastApp(FakeApp):
         self.started: dict[str, dict[str, Any]] = {}
         self.looked: Counter[str] = Counter()
         self.conditioned: set[str] = set()  # files, each counted once however often it is asked for
-        self.conditioned_by_sweep: set[str] = set()  # what lies in the landing zone when a whole source is asked for
         self._lock = threading.Lock()
 
     def _route(self, asked: Asked) -> Reply:
@@ -47,7 +46,8 @@ class ForecastApp(FakeApp):
             case "POST", ["condition", source]:
                 return self._condition(source, asked.body)
             case "POST", ["gate", week]:
-                return Reply(200, {"sales_week": week, "open": not self.reasons, "reasons": list(self.reasons)})
+                gate = {"sales_week": week, "open": not self.reasons, "reasons": list(self.reasons)}
+                return Reply(200, gate | {"remedy": "Bring the files" if self.reasons else ""})
             case "POST", ["runs"]:
                 return self._start(asked.body)
             case "POST", ["runs", "webhook"]:
@@ -61,10 +61,9 @@ class ForecastApp(FakeApp):
     def _condition(self, source: str, body: dict[str, Any]) -> Reply:
         if source in self.dead:
             return Reply(503, {"title": f"{source} cannot be reached"})
-        with self._lock:
-            named = {body["blob_path"]} if body.get("blob_path") else set()
-            swept = {f"landing/{name}" for name in self.conditioned_by_sweep if name.startswith(f"{source}/")}
-            self.conditioned |= named or swept
+        if body.get("blob_path"):
+            with self._lock:
+                self.conditioned.add(body["blob_path"])
         counts = {"records_read": 10, "conditioned": 9, "quarantined": 1, "duplicates": 0}
         return Reply(200, {"source": source, "sales_week": body["sales_week"], "status": "accepted", "counts": counts})
 
@@ -80,7 +79,7 @@ class ForecastApp(FakeApp):
             ended = self.looked[run_id] > self.polls
         if not ended:
             return Reply(202, {}, {"Location": f"/api/runs/{run_id}/wait", "Retry-After": "30"})
-        return Reply(200, {"run_id": run_id, "status": self.status, "message": self.message})
+        return Reply(200, {"run_id": run_id, "status": self.status, "message": self.message, "remedy": "Replay it"})
 
     def _call_back(self, body: dict[str, Any], run_id: str) -> None:
         time.sleep(0.05)

@@ -193,3 +193,27 @@ def test_validation_gives_up(container: Container) -> None:
 def test_another_format_is_refused_by_name(container: Container) -> None:
     with pytest.raises(NotModelled, match="main/L: dataset dataset of type Parquet, source of type ParquetSource"):
         container.run(lookup("Parquet", "f", "x"))
+
+
+def test_a_connection_comes_from_a_datasets_parameter_and_a_secret_that_was_handed_over(
+    container: Container, azurite: str
+) -> None:
+    container.put("in/a.json", '{"n": 1}')
+    made = container.factory(lookup("Json", "in", "a.json"))
+    secret = {"type": "AzureKeyVaultSecret", "secretName": "@{linkedService().secret}"}
+    made.linked_services["ls"] = {
+        "type": "AzureBlobStorage",
+        "parameters": {"secret": {"type": "String"}},
+        "typeProperties": {"connectionString": secret},
+    }
+    made.datasets["Json"]["parameters"]["which"] = {"type": "String", "defaultValue": "lake"}
+    named = expression("@concat(dataset().which, '-key')")
+    made.datasets["Json"]["linkedServiceName"]["parameters"] = {"secret": named}
+    ended = run_pipeline(made, "main", options=Options(secrets={"lake-key": azurite}))
+    assert ended.status == "Succeeded", ended.message
+    assert ended.activity("L").output["firstRow"] == {"n": 1}
+    without = run_pipeline(made, "main", options=Options())
+    assert "linked service 'ls' has no address for this machine" in without.message and "--secret" in without.message
+    del made.datasets["Json"]["linkedServiceName"]["parameters"]
+    missing = run_pipeline(made, "main", options=Options(secrets={"lake-key": azurite}))
+    assert "parameter 'secret'" in missing.message and missing.activity("L").error["errorCode"] == "BadRequest"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import random
 import signal
 import subprocess
 import sys
@@ -122,34 +121,6 @@ def test_a_backfill_of_eight_weeks_runs_two_at_a_time_oldest_first(tmp_path: Pat
         assert len(app.asked) == asked, "a second back-fill finds nothing to do"
 
 
-def test_a_backfill_stopped_in_the_middle_goes_on_and_does_nothing_twice(tmp_path: Path) -> None:
-    """The process is killed as by kill -9; the windows that had ended are not run again."""
-    with ForecastApp(polls=2) as app:
-        command = [sys.executable, "-m", "devhost.adf", "backfill", "tr_backfill_weekly", "--factory", str(ADF)]
-        command += ["--start", "2017-09-04T00:00:00Z", "--end", "2017-10-30T00:00:00Z"]
-        command += ["--url", app.url, "--data", str(tmp_path), "--time-scale", "60"]
-        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
-            state = tmp_path / "adf" / "triggers" / "tr_backfill_weekly.json"
-            deadline = time.monotonic() + 60
-            while time.monotonic() < deadline and sum(s == "Succeeded" for s in statuses_in(state)) < 3:
-                time.sleep(0.02)
-            process.send_signal(signal.SIGKILL)
-        done = {w["start"] for w in json.loads(state.read_text())["windows"] if w["status"] == "Succeeded"}
-        assert 3 <= len(done) < 8
-        finished = subprocess.run(
-            [*command[:-1], "600"], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
-        )
-    assert finished.returncode == 0, finished.stderr
-    windows = json.loads(state.read_text())["windows"]
-    assert [w["status"] for w in windows] == ["Succeeded"] * 8
-    assert all(w["attempts"] == 1 for w in windows if w["start"] in done)
-    assert len(app.started) == 8, "each week was started under one id"
-
-
-def statuses_in(state: Path) -> list[str]:
-    return [w["status"] for w in json.loads(state.read_text())["windows"]] if state.exists() else []
-
-
 def tumbling(**settings: object) -> dict:
     base = {"frequency": "Hour", "interval": 1, "startTime": "2024-01-01T00:00:00Z", "maxConcurrency": 10}
     pipeline = {
@@ -210,6 +181,27 @@ def test_failed_windows_run_again_when_asked(tmp_path: Path) -> None:
     assert {w.status for w in again.values()} == {"Succeeded"}
 
 
+def test_the_command_runs_failed_windows_again_when_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "pipeline").mkdir()
+    (tmp_path / "trigger").mkdir()
+    trigger = {"name": "t", "properties": tumbling(endTime="2024-01-01T01:00:00Z")}
+    (tmp_path / "trigger" / "t.json").write_text(json.dumps(trigger))
+    command = ["backfill", "t", "--factory", str(tmp_path), "--data", str(tmp_path), "--time-scale", "600"]
+
+    def backfill(only: dict, *more: str) -> int:
+        parameters = {"start": {"type": "String"}, "end": {"type": "String"}}
+        document = {"name": "main", "properties": {"activities": [only], "parameters": parameters}}
+        (tmp_path / "pipeline" / "main.json").write_text(json.dumps(document))
+        return main([*command, *more])
+
+    assert backfill(broken("Bad", message="no data")) == 1
+    assert backfill(ok("Good")) == 1, "what failed stays failed"
+    assert "Failed     attempts 1  Operation on target Bad failed: no data" in capsys.readouterr().out
+    assert backfill(ok("Good"), "--rerun-failed") == 0
+
+
 def test_windows_wait_for_another_triggers_windows(tmp_path: Path) -> None:
     made = windowed(ok("A"))
     reference = {"referenceName": "t", "type": "TriggerReference"}
@@ -249,34 +241,6 @@ def test_windows_end_before_they_run_and_stop_at_the_triggers_end() -> None:
 def test_a_storage_trigger_fires_for_the_blobs_it_names(settings: dict, name: str, size: int, fires: bool) -> None:
     found = BlobFilter.read("t", {"typeProperties": settings})
     assert found.matches(BlobEvent(CREATED, "landing", name, size, "e")) is fires
-
-
-def test_events_twice_out_of_order_and_a_fifth_never_end_in_the_same_state_after_the_sweep(tmp_path: Path) -> None:
-    loaded = Factory.load(ADF)
-    sources = ("deliveries", "returns", "promotions")
-    files = [(s, f"{s}/2017-W{week}/drop.csv") for s in sources for week in range(30, 45)]
-    events = [BlobEvent(CREATED, "landing", name, 10, "e1") for _, name in files]
-    rolls = random.Random(7)
-    faulty = [event for event in events if rolls.random() > 0.2]
-    faulty += [event for event in faulty if rolls.random() < 0.5]
-    rolls.shuffle(faulty)
-
-    def end_state(delivered: list[BlobEvent]) -> set[str]:
-        with ForecastApp() as app:
-            landed = {name for _, name in files}
-            app.conditioned_by_sweep = landed
-            asyncio.run(deliver_all(loaded, app.url, delivered))
-            at = instant("2017-11-06T11:00:00Z")
-            asyncio.run(fire_schedule(loaded, "tr_sweep", Options(url=app.url, wait_scale=600), at=at))
-            return app.conditioned
-
-    assert end_state(faulty) == end_state(events) == {f"landing/{name}" for _, name in files}
-
-
-async def deliver_all(loaded: Factory, url: str, events: list[BlobEvent]) -> None:
-    async with Runner(loaded, Options(url=url, wait_scale=600)) as runner:
-        found = await asyncio.gather(*(deliver(runner, event) for event in events))
-    assert all(len(runs) == 1 and runs[0].succeeded for runs in found)
 
 
 def test_the_watcher_finds_new_changed_and_deleted_blobs_at_least_once(azurite: str, tmp_path: Path) -> None:
