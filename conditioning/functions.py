@@ -12,7 +12,7 @@ import azure.durable_functions as df
 import azure.functions as func
 
 from domain import activity_names as names
-from domain.errors import ShelfcastError
+from domain.errors import BadRequest, ShelfcastError
 from http_api import OPERATOR, READER, ROUTE_AUTH, answer, caller, json_body, number, respond
 
 blueprint = df.Blueprint()
@@ -136,7 +136,13 @@ def show_gate(req: func.HttpRequest) -> func.HttpResponse:
 
     def body() -> func.HttpResponse:
         caller(req, READER)
-        return answer(_gate({"sales_week": req.route_params["sales_week"]}))
+        failed = json_body(req).get("failed_sources", [])
+        if not isinstance(failed, list) or not all(isinstance(name, str) for name in failed):
+            raise BadRequest(
+                "failed_sources must be a list of source names", field="failed_sources", value=str(failed)[:80],
+                remedy="send a list of texts",
+            )  # fmt: skip
+        return answer(_gate({"sales_week": req.route_params["sales_week"], "failed_sources": failed}))
 
     return respond(req, body)
 
@@ -147,7 +153,8 @@ def _gate(request: dict[str, Any]) -> dict[str, Any]:
     from domain.sales_weeks import SalesWeek
 
     found = services()
-    return data_gate(found.lake, found.scenario, SalesWeek.parse(request["sales_week"]))
+    week, failed = SalesWeek.parse(request["sales_week"]), request.get("failed_sources", [])
+    return data_gate(found.lake, found.scenario, week, failed)
 
 
 def _arrival(source: str) -> Callable[[func.InputStream], None]:

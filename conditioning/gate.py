@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Iterable
 from typing import Any
 
 from conditioning.reasons import UNCOUNTED
@@ -15,15 +16,22 @@ from domain.scenario import Scenario, Source
 
 MAX_ORPHAN_SHARE = 0.9
 """Deliveries without a reference row are reported; only when nearly all are does the gate shut."""
+REMEDY = (
+    "Bring the missing or corrected files to landing/SOURCE/WEEK/ (GET /api/quality/SOURCE says what was refused and "
+    "why) and run the week again; to go on without them, start the run with override_gate and a reason"
+)
 
 
-def data_gate(lake: Lake, scenario: Scenario, sales_week: SalesWeek) -> dict[str, Any]:
-    """Return {open, reasons, warnings, sources}: whether the week's run may go on, and every reason why not.
+def data_gate(
+    lake: Lake, scenario: Scenario, sales_week: SalesWeek, failed_sources: Iterable[str] = ()
+) -> dict[str, Any]:
+    """Return {open, reasons, warnings, remedy, sources}: whether the week's run may go on, and every reason why not.
 
-    Weekly sources count up to the week before the run week; snapshots up to the run week.
+    Weekly sources count up to the week before the run week; snapshots up to the run week. What the lake holds decides;
+    a source whose conditioning has just failed (`failed_sources`) is named, since newer files may wait for it.
     """
     reasons: list[str] = []
-    warnings: list[str] = []
+    warnings = [f"{name}: conditioning failed in this run; what the lake had before counts" for name in failed_sources]
     sources: dict[str, dict[str, Any]] = {}
     for source in scenario.sources:
         found = _source_state(lake, scenario, source, sales_week)
@@ -45,6 +53,7 @@ def data_gate(lake: Lake, scenario: Scenario, sales_week: SalesWeek) -> dict[str
         "open": not reasons,
         "reasons": reasons,
         "warnings": warnings,
+        "remedy": REMEDY if reasons else "",
         "sources": sources,
         "orphans": orphans,
     }

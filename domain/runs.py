@@ -37,6 +37,20 @@ class RunStatus(StrEnum):
         return self in (RunStatus.SUCCEEDED, RunStatus.DEGRADED)
 
 
+def remedy_of(status: RunStatus, run_id: str) -> str:
+    """Return what a person can do about a run that ended otherwise than well; empty for the others."""
+    if status is RunStatus.FAILED:
+        return (
+            f"Mend the cause, then POST /api/runs/{run_id}/replay with a reason: it does again only what is missing or "
+            f"failed; GET /api/runs/{run_id} shows every step and job"
+        )
+    if status is RunStatus.CANCELLED:
+        return f"POST /api/runs/{run_id}/replay with a reason goes on with it"
+    if status is RunStatus.DEGRADED:
+        return f"GET /api/runs/{run_id} says which segments fell back and why"
+    return ""
+
+
 class Step(StrEnum):
     """Steps of a run, in the order in which they happen."""
 

@@ -10,7 +10,7 @@ import azure.functions as func
 
 from domain import activity_names as names
 from domain.errors import BadRequest, ShelfcastError, Unavailable
-from domain.runs import RunId, RunRequest, RunStatus
+from domain.runs import RunId, RunRequest, RunStatus, remedy_of
 from http_api import OPERATOR, READER, ROUTE_AUTH, answer, caller, json_body, number, problem, respond
 
 blueprint = df.Blueprint()
@@ -198,7 +198,8 @@ async def wait_for_run(req: func.HttpRequest, client: df.DurableOrchestrationCli
             document = await to_thread(ledger.run, run_id)
     except ShelfcastError as error:
         return problem(error, req.url)
-    outcome = {key: document.get(key) for key in _OUTCOME}
-    if RunStatus(document["status"]).ended:
+    status = RunStatus(document["status"])
+    outcome = {key: document.get(key) for key in _OUTCOME} | {"remedy": remedy_of(status, run_id)}
+    if status.ended:
         return answer(outcome)
     return answer(outcome, 202, {"Location": req.url, "Retry-After": str(WAIT_SECONDS)})

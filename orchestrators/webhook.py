@@ -18,7 +18,7 @@ from azure.durable_functions import DurableOrchestrationContext
 
 from domain import activity_names as names
 from domain.errors import BadRequest, Unavailable
-from domain.runs import RunStatus
+from domain.runs import RunStatus, remedy_of
 from orchestrators.ledger import RunLedger
 from orchestrators.patience import BeginAnew, Patience
 from orchestrators.services import RunServices
@@ -81,7 +81,8 @@ def call_back(services: RunServices, request: dict[str, Any]) -> dict[str, Any]:
     outcome = {"run_id": document["run_id"], "status": document["status"], "message": document["message"]}
     body: dict[str, Any] = {"Output": outcome, "StatusCode": "200"}
     if not status.well:
-        body |= {"StatusCode": "500", "Error": {"ErrorCode": f"run_{status}", "Message": document["message"]}}
+        told = f"{document['run_id']} ended {status}: {document['message']}. {remedy_of(status, document['run_id'])}"
+        body |= {"StatusCode": "500", "Error": {"ErrorCode": f"run_{status}", "Message": told}}
     address = check_callback(request["callback"])
     call = urllib.request.Request(  # noqa: S310 (the scheme was checked)
         address, json.dumps(body).encode(), {"Content-Type": "application/json"}, method="POST"

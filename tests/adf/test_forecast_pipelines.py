@@ -58,6 +58,7 @@ def test_a_closed_gate_fails_the_pipeline_with_its_reasons_and_starts_nothing() 
         ended = run(app, "pl_forecast_weekly", WEEKLY)
     assert ended.status == "Failed"
     assert "The data gate of 2017-W45 is closed: stores is missing; deliveries is late" in ended.message
+    assert "deliveries is late. Bring the files" in ended.message
     assert not app.started
 
 
@@ -73,7 +74,7 @@ def test_a_run_that_did_not_end_well_fails_the_pipeline_with_its_message(status:
     with ForecastApp(status=status, message=message) as app:
         ended = run(app, "pl_forecast_weekly", WEEKLY)
     assert ended.status == "Failed"
-    assert f"weekly-2017-W45-a1 ended {status}: {message}" in ended.message
+    assert f"weekly-2017-W45-a1 ended {status}: {message}. Replay it" in ended.message
 
 
 def test_a_degraded_run_ends_well() -> None:
