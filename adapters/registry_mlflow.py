@@ -26,6 +26,15 @@ VERSION_TAG = "shelfcast.version"
 STAGE_TAG = "stage"
 CANDIDATE = "candidate"
 PAGE = 1000
+_LOADING = threading.Lock()
+
+
+def _load() -> None:
+    """Import the library, one thread at a time: two that import it at once break it for the life of the process."""
+    with _LOADING:
+        # It reports its use over the internet unless told not to, before it is imported.
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        import mlflow.tracking  # noqa: F401
 
 
 class MlflowRegistry:
@@ -38,8 +47,6 @@ class MlflowRegistry:
 
     @cached_property
     def _opened(self) -> MlflowClient:
-        # The library reports its use over the internet unless told not to, before it is imported.
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         import logging
 
         from mlflow.tracking import MlflowClient
@@ -53,6 +60,7 @@ class MlflowRegistry:
 
     @contextmanager
     def _client(self) -> Iterator[MlflowClient]:
+        _load()
         from mlflow.exceptions import MlflowException
 
         with self._lock:
