@@ -133,6 +133,7 @@ class FaultyProxy:
         connection = http.client.HTTPConnection(str(parts.hostname), parts.port, timeout=120)
         try:
             headers = {name: value for name, value in handler.headers.items() if name.lower() not in HOP_HEADERS}
+            headers["Accept-Encoding"] = "identity"  # what is recorded is read
             connection.request(handler.command, handler.path, data or None, headers)  # Host stays: links lead to us
             answer = connection.getresponse()
             kept = {name: value for name, value in answer.getheaders() if name.lower() not in HOP_HEADERS}

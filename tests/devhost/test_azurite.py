@@ -21,7 +21,7 @@ def test_a_port_that_another_emulator_took_is_not_taken_for_ours(
         (tmp_path / "second").mkdir()
         (tmp_path / "second" / "azurite-process.json").write_text(json.dumps(state))
         # Both looked before either listened: the ports seemed free.
-        monkeypatch.setattr(azurite_module, "_taken", lambda port: False)
+        monkeypatch.setattr(azurite_module, "_answers", lambda port: False)
         with Azurite(tmp_path / "second", str(PROGRAM)) as second:
             assert not set(second.ports) & set(first.ports)
             assert second.alive

@@ -30,7 +30,7 @@ REGIONS = [f"r{number:02d}" for number in range(1, 15)]
 BAD = ["r05-large-fast", "r05-large-slow", "r05-small-slow"]
 QUICK = [(0.0, "Queued"), (0.5, "Running"), (1.0, "Completed")]
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(1800)]
 
 
 def conditioned(
@@ -85,7 +85,7 @@ class Office:
         return status, answer
 
     def wait(self, run_id: str) -> dict[str, Any]:
-        deadline = time.monotonic() + 400
+        deadline = time.monotonic() + 800
         while time.monotonic() < deadline:
             status, answer = self.call("GET", f"runs/{run_id}/wait")
             if status == 200:

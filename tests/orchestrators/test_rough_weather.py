@@ -67,7 +67,8 @@ def test_a_run_in_rough_weather_ends_well_with_one_job_an_intent(
         assert run["status"] == "succeeded", run["message"]
         assert len(intents) == 1 + 9 + 3 and set(sea.plane.jobs) == set(intents)
         assert {job.made for job in sea.plane.jobs.values()} == {1}
-        assert {item["preempted"] for item in intents.values()} == {0}
+        # Two stale words in a row are what a lost node looks like; one alone never counts.
+        assert max(item["preempted"] for item in intents.values()) <= 1
         assert driver.longest_history <= 500
 
 
