@@ -13,6 +13,7 @@ import errno
 import hashlib
 import json
 import os
+import signal
 import sys
 import threading
 import time
@@ -106,6 +107,8 @@ class _Demo:
             self.console.print(f"page: {host.url}/api/ops/?code={host.key}")
             if not self.once:
                 self.console.print("serving until Ctrl-C" if host.is_ours else "another process keeps serving")
+                # Whoever ends the demo ends its host; only now, since the expression engine sets a handler of its own.
+                signal.signal(signal.SIGTERM, signal.default_int_handler)
                 while host.is_ours:
                     host.check()
                     time.sleep(1)
