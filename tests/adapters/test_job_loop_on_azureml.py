@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from adapters.jobs_azureml import AzureMlJobs
 from domain.errors import Unavailable
 from domain.runs import RunRequest
 from orchestrators.job_watch import plan_phase, poll_phase, submit_units
@@ -128,43 +127,3 @@ def test_a_crash_at_any_call_of_the_loop_makes_each_intent_one_job(
             f"\nkill points tried {points} with {lost or 'no'} lost answer: jobs {points * len(segments)}, "
             "duplicates 0, lost 0"
         )
-
-
-@pytest.mark.long
-@pytest.mark.timeout(600)
-def test_1000_segments_with_faults_end_and_each_look_is_a_few_calls(
-    azure_platform: AzurePlatform, services: ScriptedServices, capsys: pytest.CaptureFixture[str]
-) -> None:
-    plane = azure_platform.plane
-    assert isinstance(azure_platform.jobs, AzureMlJobs)
-    plane.workspace.lives[""] = [(0.0, "Queued"), (0.5, "Running"), (4.0, "Completed")]
-    settings = replace(services.settings, max_jobs_in_flight=1000)
-    services = replace(services, jobs=azure_platform.jobs, settings=settings)  # type: ignore[arg-type]
-    segments = [f"r{number:04d}-large-baseline" for number in range(1000)]
-    run_id = open_run(services, segments)
-    plane.faults.random(0.1, seed=2, path="/workspaces/")
-    activity(plan_phase, services, {"run_id": run_id, "phase": PHASE})
-    began, cpu = time.monotonic(), time.process_time()
-    looks: list[int] = []
-    tries = 0
-    while True:
-        plane.requests.clear()
-        answer = poll_phase(services, {"run_id": run_id, "phase": PHASE, "gap": 1.0})
-        looks.append(len(plane.calls()))
-        if "result" in answer:
-            break
-        for units in answer["submit"]:
-            tries += 1
-            submit_units(services, {"run_id": run_id, "phase": PHASE, "units": units})
-        if not answer["submit"]:
-            time.sleep(0.5)
-    wall, cpu = time.monotonic() - began, time.process_time() - cpu
-    with capsys.disabled():
-        print(
-            f"\n1,000 segments, 10 % faults {plane.faults.counts}: {wall:.0f} s, CPU of loop, SDK and control plane "
-            f"{cpu:.0f} s, {tries} submit activities, {len(looks)} looks with at most {max(looks)} calls; "
-            f"jobs {len(plane.workspace.jobs)}"
-        )
-    assert max(looks) <= 10
-    assert len(plane.workspace.jobs) == 1000
-    assert answer["result"]["counts"]["succeeded"] == 1000
