@@ -7,7 +7,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from datetime import timedelta
 from pathlib import Path
@@ -19,6 +18,7 @@ from devhost.adf.runner import Options
 from devhost.adf.spans import instant, short_stamp
 from devhost.adf.triggers.service import run_windows
 from tests.adf.real_app import ROOT, RealApp, history, our_factory
+from tests.adf.waiting import wait_until
 
 START, END = instant("2017-09-04T00:00:00Z"), instant("2017-10-30T00:00:00Z")
 WEEKS = [f"2017-W{week}" for week in range(36, 44)]
@@ -94,12 +94,3 @@ def windows_in(state: Path) -> list[dict[str, object]]:
 
 def count(state: Path, status: str) -> int:
     return sum(window["status"] == status for window in windows_in(state))
-
-
-def wait_until(condition, seconds: float = 300.0) -> None:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if condition():
-            return
-        time.sleep(0.05)
-    raise AssertionError("it did not happen in time")

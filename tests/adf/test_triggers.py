@@ -8,7 +8,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -28,6 +27,7 @@ from devhost.adf.triggers.starting import Firing, parameters_for, pipelines_of
 from devhost.adf.triggers.tumbling import Tumbling
 from tests.adf.forecast_app import ForecastApp
 from tests.adf.small_factory import activity, broken, expression, factory, ok
+from tests.adf.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 ADF = ROOT / "adf"
@@ -279,15 +279,6 @@ def test_watching_delivers_a_new_blob_to_its_pipeline(azurite: str, tmp_path: Pa
             process.send_signal(signal.SIGINT)
     assert app.conditioned == {"landing/deliveries/2017-W44/watched.csv"}
     assert process.returncode == 0
-
-
-def wait_until(condition, seconds: float = 30.0) -> None:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if condition():
-            return
-        time.sleep(0.05)
-    raise AssertionError("it did not happen in time")
 
 
 def test_next_prints_fire_times(capsys: pytest.CaptureFixture[str]) -> None:
