@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from azure.ai.ml import MLClient
 
 METADATA_URL = "ARM_CLOUD_METADATA_URL"
+CURRENT_CLOUD = "AZUREML_CURRENT_CLOUD"  # the SDK sets it as soon as a client is made
 RETRIES = 2  # quick second and third try; whoever called has durable retries for the rest
 BACKOFF_SECONDS = 0.3
 CONNECT_SECONDS = 10
@@ -69,6 +70,11 @@ class AzureMl:
     @cached_property
     def _made(self) -> MLClient:
         with azure_errors("opening Azure ML"):
+            cloud = _cloud()
+            if cloud:
+                # The SDK looks up the current cloud while it is imported: over the network, or, if a parent process
+                # or a test left its own cloud's name there, in vain for the life of this process.
+                os.environ[CURRENT_CLOUD] = "AzureCloud"
             from azure.ai.ml import MLClient
             from azure.identity import DefaultAzureCredential
 
@@ -76,7 +82,7 @@ class AzureMl:
             return MLClient(
                 DefaultAzureCredential(), self.subscription_id, self.resource_group, self.workspace,
                 show_progress=False, enable_telemetry=False, retry_policy=_retry_policy(),
-                connection_timeout=CONNECT_SECONDS, read_timeout=READ_SECONDS, **_cloud(),
+                connection_timeout=CONNECT_SECONDS, read_timeout=READ_SECONDS, **cloud,
             )
 
     @property

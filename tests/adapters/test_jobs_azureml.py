@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from datetime import datetime
+from pathlib import Path
 
 import pytest
 
@@ -13,7 +17,9 @@ from domain.errors import JobRejected, ShelfcastError, Throttled, Unavailable
 from domain.job_states import Phase
 from tests.adapters.platforms import RUN, AzurePlatform, ended, job
 from tests.control_plane.faults import KINDS, Fault
-from tests.control_plane.workspace import Job
+from tests.control_plane.workspace import SUBSCRIPTION, Job
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def submit_until_taken(platform: AzurePlatform, name: str = f"{RUN}-r01-large-fast", tries: int = 40) -> int:
@@ -203,6 +209,15 @@ def test_the_cloud_is_asked_for_once(azure_platform: AzurePlatform) -> None:
         azure_platform.jobs.submit(job(f"{RUN}-s{number}"))
     azure_platform.jobs.statuses(RUN, [f"{RUN}-s{number}" for number in range(3)])
     assert len([call for call in azure_platform.plane.requests if "/metadata/" in call.path]) == 1
+
+
+def test_a_cloud_that_another_process_left_in_the_environment_does_no_harm(azure_platform: AzurePlatform) -> None:
+    plane = azure_platform.plane
+    environment = os.environ | plane.environment | {"AZUREML_CURRENT_CLOUD": "GoneCloud-12345678"}
+    program = f"from adapters.azureml_client import AzureMl; AzureMl({SUBSCRIPTION!r}, 'rg', 'ws').client.jobs"
+    before = len(plane.requests)
+    subprocess.run([sys.executable, "-c", program], env=environment, cwd=ROOT, check=True)
+    assert [call.path.split("?")[0] for call in plane.requests[before:]] == ["/metadata/endpoints"]
 
 
 @pytest.mark.parametrize("filters", [("properties", "tag"), ()])
