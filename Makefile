@@ -44,7 +44,8 @@ screenshots: setup ## Take the README's pictures of a running `make run` (needs 
 sample: setup ## Make the local testing data set anew
 	@$(PY) -m samples.local_testing --out samples/local_testing/data
 
-ci: check compliance coverage validate-models fuzz drill package ## What the pipelines do before they deploy, in their order
+ci: AUDIT := --if-reachable
+ci: check compliance audit coverage validate-models fuzz drill package ## What the pipelines do before they deploy, in their order
 
 compliance: setup ## No secret, no personal data in fixtures, allowed licences only, rules of infra/
 	@$(PY) -m scripts.compliance
@@ -62,7 +63,7 @@ fuzz: setup ## Call every route of the OpenAPI document with right and wrong val
 	@$(PY) -m scripts.fuzz $(ARGS)
 
 audit: setup ## Known vulnerabilities of the installed packages (asks PyPI; what it cannot look up is a failure)
-	@.venv/bin/pip-audit --local --skip-editable --strict --progress-spinner off
+	@$(PY) -m scripts.audit $(AUDIT)
 
 package: setup ## functions.zip, ml.zip, manifest and bill of materials into DIST
 	@$(PY) -m scripts.package --out "$(DIST)"

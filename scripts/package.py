@@ -121,10 +121,18 @@ def build(out: Path) -> dict[str, Any]:
     return manifest
 
 
-def verify(out: Path) -> list[str]:
-    """Return what differs between the manifest and the files beside it; [] = as packaged."""
+def verify(out: Path, here: str) -> list[str]:
+    """Return what differs between the manifest, the files beside it and the commit `here`; [] = as packaged.
+
+    Infrastructure, components and pipelines are deployed from the checkout: it must be what the package was made of.
+    """
     manifest = json.loads((out / "manifest.json").read_text("utf-8"))
     faults = []
+    if manifest["code_version"] != here:
+        faults.append(
+            f"the package is of {manifest['code_version']}, this folder is at {here}: check out the former, "
+            "or run make package"
+        )
     for name, bundle in manifest["bundles"].items():
         if hashlib.sha256((out / name).read_bytes()).hexdigest() != bundle["sha256"]:
             faults.append(f"{name} is not the file that was packaged")
@@ -140,7 +148,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--verify", action="store_true")
     wish = parser.parse_args(arguments)
     if wish.verify:
-        faults = verify(wish.out)
+        faults = verify(wish.out, code_version())
         print("\n".join(faults) or "package is as made")
         return 1 if faults else 0
     manifest = build(wish.out)

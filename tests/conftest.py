@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import tempfile
@@ -22,6 +23,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files with long tests first: a worker that begins one last leaves the other core idle."""
     long = {item.path for item in items if item.get_closest_marker("long")}
     items.sort(key=lambda item: item.path not in long)
+
+
+def pytest_runtest_teardown() -> None:
+    """The Azure ML SDK leaves its cloud's name in the environment; hosts of later tests would not know that cloud."""
+    os.environ.pop("AZUREML_CURRENT_CLOUD", None)
 
 
 @pytest.fixture(scope="session")

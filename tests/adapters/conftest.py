@@ -20,8 +20,6 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture
 def plane(monkeypatch: pytest.MonkeyPatch) -> Iterator[ControlPlane]:
     """A control plane that the process's environment points to."""
-    monkeypatch.setenv("AZUREML_CURRENT_CLOUD", "")  # so that what the SDK leaves there is undone
-    monkeypatch.delenv("AZUREML_CURRENT_CLOUD")
     with ControlPlane() as control_plane:
         for key, value in control_plane.environment.items():
             monkeypatch.setenv(key, value)

@@ -1,10 +1,10 @@
-"""The job loop of the orchestrators on Azure ML's SDK: crashes at every call, and a thousand segments."""
+"""The job loop of the orchestrators on Azure ML's SDK: crashes at every call."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,44 +17,10 @@ from orchestrators.runs import start_run
 from tests.adapters.platforms import AzurePlatform
 from tests.control_plane.faults import Fault
 from tests.orchestrators.conftest import ScriptedServices, services
+from tests.orchestrators.durable_driver import Crash, Fuse, Fused
 
 __all__ = ["services"]  # the fixture
 PHASE = "train"
-
-
-class Crash(BaseException):
-    """The host is gone: no handler of the product may see this."""
-
-
-@dataclass
-class Fuse:
-    """Counts calls of the ports and crashes before or after the one that was asked for."""
-
-    at: int = -1
-    after: bool = False
-    calls: int = 0
-    names: list[str] = field(default_factory=list)
-
-    def call(self, name: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        number, self.calls = self.calls, self.calls + 1
-        self.names.append(name)
-        if number == self.at and not self.after:
-            raise Crash(name)
-        answer = function(*args, **kwargs)
-        if number == self.at:
-            raise Crash(name)
-        return answer
-
-
-class Fused:
-    """A port whose calls go through the fuse."""
-
-    def __init__(self, port: Any, fuse: Fuse) -> None:
-        self._port, self._fuse = port, fuse
-
-    def __getattr__(self, name: str) -> Any:
-        attribute = getattr(self._port, name)
-        return lambda *args, **kwargs: self._fuse.call(name, attribute, *args, **kwargs)
 
 
 def open_run(services: ScriptedServices, segments: list[str]) -> str:
@@ -68,28 +34,27 @@ def open_run(services: ScriptedServices, segments: list[str]) -> str:
     return str(run_id)
 
 
-def activity(
-    body: Callable[..., dict[str, Any]], services: ScriptedServices, request: dict[str, Any]
-) -> dict[str, Any]:
-    """What durable does: an activity that crashed or failed runs again from its start."""
-    for _ in range(50):
-        try:
-            return body(services, request)
-        except (Crash, Unavailable):
-            continue
-    raise AssertionError("the activity never ended")
+def drive(services: ScriptedServices, run_id: str, fuse: Fuse) -> dict[str, Any]:
+    def activity(body: Callable[..., dict[str, Any]], **request: Any) -> dict[str, Any]:
+        """What durable does: an activity that crashed or failed runs again from its start."""
+        for _ in range(50):
+            try:
+                answer = body(services, {"run_id": run_id, "phase": PHASE, **request})
+            except (Crash, Unavailable):
+                continue
+            fuse.end_activity()
+            return answer
+        raise AssertionError("the activity never ended")
 
-
-def drive(services: ScriptedServices, run_id: str, ticks: int = 200, pause: float = 0.05) -> dict[str, Any]:
-    activity(plan_phase, services, {"run_id": run_id, "phase": PHASE})
-    for _ in range(ticks):
-        answer = activity(poll_phase, services, {"run_id": run_id, "phase": PHASE, "gap": 1.0})
+    activity(plan_phase)
+    for _ in range(200):
+        answer = activity(poll_phase, gap=1.0)
         if "result" in answer:
             result: dict[str, Any] = answer["result"]
             return result
         for units in answer["submit"]:
-            activity(submit_units, services, {"run_id": run_id, "phase": PHASE, "units": units})
-        time.sleep(pause)
+            activity(submit_units, units=units)
+        time.sleep(0.02)
     raise AssertionError("the phase never ended")
 
 
@@ -110,20 +75,18 @@ def test_a_crash_at_any_call_of_the_loop_makes_each_intent_one_job(
         run_id = open_run(replace(services, jobs=jobs), segments)
         if lost:
             plane.faults.add(Fault(lost, method="PUT", path="/jobs/", times=1))
-        fused = replace(services, jobs=Fused(jobs, fuse), lake=Fused(lake, fuse))  # type: ignore[arg-type]
-        result = drive(fused, run_id, pause=0.02)
+        fused: Any = replace(services, jobs=Fused(jobs, fuse, "jobs"), lake=Fused(lake, fuse, "lake"))  # type: ignore[arg-type]
+        result = drive(fused, run_id, fuse)
         assert sorted(plane.workspace.jobs) == [f"{run_id}-{key}" for key in segments]
         assert result["counts"]["succeeded"] == len(segments)
 
     whole = Fuse()
     run_once(whole)
-    points = 0
-    for at in range(0, whole.calls, 1 if not lost else 3):
-        for after in (False, True):
-            run_once(Fuse(at, after))
-            points += 1
+    points = whole.points[::1 if not lost else 3]
+    for at, after in points:
+        run_once(Fuse(at, after))
     with capsys.disabled():
         print(
-            f"\nkill points tried {points} with {lost or 'no'} lost answer: jobs {points * len(segments)}, "
+            f"\nkill points tried {len(points)} with {lost or 'no'} lost answer: jobs {len(points) * len(segments)}, "
             "duplicates 0, lost 0"
         )

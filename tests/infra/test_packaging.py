@@ -29,11 +29,14 @@ def test_the_same_files_give_the_same_bytes(made: Path, tmp_path: Path) -> None:
 
 
 def test_a_changed_package_is_found_out(made: Path, tmp_path: Path) -> None:
-    assert package.verify(made) == []
+    here = package.code_version()
+    assert package.verify(made, here) == []
     for name in ("functions.zip", "ml.zip", "sbom.json", "manifest.json"):
         (tmp_path / name).write_bytes((made / name).read_bytes())
     (tmp_path / "functions.zip").write_bytes((tmp_path / "functions.zip").read_bytes() + b"x")
-    assert package.verify(tmp_path) == ["functions.zip is not the file that was packaged"]
+    assert package.verify(tmp_path, here) == ["functions.zip is not the file that was packaged"]
+    (other,) = package.verify(made, "0123456789ab")
+    assert f"the package is of {here}, this folder is at 0123456789ab" in other
 
 
 def test_the_app_in_the_package_loads_and_has_all_that_it_reads(made: Path, tmp_path: Path) -> None:

@@ -65,7 +65,9 @@ def test_a_developer_runs_with_make_ci_what_the_pipelines_run() -> None:
     line = re.search(r"^ci: ([a-z -]+) ##", makefile, re.MULTILINE)
     assert line
     called = {command.split()[1] for command in commands((AZURE / "ci.yml").read_text("utf-8"))}
-    assert set(line[1].split()) == called - {"audit"}  # audit asks PyPI and is not about the code at hand
+    assert set(line[1].split()) == called
+    # Only a developer's machine may do without the advisories.
+    assert "ci: AUDIT := --if-reachable" in makefile and makefile.count("if-reachable") == 1
 
 
 def test_branches_go_to_the_environments_of_the_map() -> None:
@@ -102,3 +104,21 @@ def test_production_waits_for_an_approval() -> None:
     deployment = load(AZURE / "templates" / "environment.yml")["jobs"][0]
     assert deployment["environment"].startswith("shelfcast-")  # approvals are checks of that environment
     assert load(GITHUB / "environment.yml")["jobs"]["deploy"]["environment"].startswith("shelfcast-")
+
+
+def test_what_is_deployed_is_what_ci_packaged_and_scoring_takes_what_was_validated() -> None:
+    validation = {stage["stage"]: stage["jobs"][0]["parameters"]
+                  for stage in load(AZURE / "cd-model-validation.yml")["stages"]}
+    scoring = {stage["stage"]: stage["jobs"][0]["parameters"] for stage in load(AZURE / "cd-scoring.yml")["stages"]}
+    for environment in ("dev", "staging", "prod"):
+        assert validation[environment]["packageOf"] == "ci"
+        assert (scoring[environment]["packageOf"], scoring[environment]["artifact"]) == (
+            "validation", f"package-{environment}"
+        )
+    for name in ("cd-model-validation.yml", "cd-scoring.yml"):
+        (source,) = load(AZURE / name)["resources"]["pipelines"]  # a second one would be its newest run, of any commit
+        assert "trigger" in source
+    for job in load(GITHUB / "cd.yml")["jobs"].values():  # a workflow_run is of the default branch unless told
+        assert job["with"]["commit"] == "${{ github.event.workflow_run.head_sha }}"
+    steps = load(GITHUB / "environment.yml")["jobs"]["deploy"]["steps"]
+    assert steps[0]["with"]["ref"] == "${{ inputs.commit }}"

@@ -17,6 +17,7 @@ from typing import Any
 
 import azure.durable_functions as df
 
+from devhost.durable import sdk_speed
 from devhost.durable.episode import COMPLETED, CONTINUED, FAILED, RUNNING, Reply, conclude, request_body
 from devhost.durable.history import Event, Kind, compact, event, wire_time
 from domain import activity_names as names
@@ -36,6 +37,7 @@ from orchestrators import (
 )
 from tests.orchestrators.conftest import StepClock
 
+sdk_speed.apply()  # as the host does
 Body = Callable[[Any, dict[str, Any]], dict[str, Any]]
 
 ORCHESTRATORS = {
@@ -60,22 +62,31 @@ class Crash(BaseException):
 
 @dataclass
 class Fuse:
-    """Counts calls of the ports and kills the host before or after the one that was asked for."""
+    """Counts calls of the ports and kills the host before or after the one that was asked for.
+
+    After a call and before the next one of the same activity leave the same behind: what memory held is lost, and the
+    activity begins again. So `points` are: before each call, and after the last one of each activity.
+    """
 
     at: int = -1
     after: bool = False
     calls: int = 0
-    names: list[str] = field(default_factory=list)
+    points: list[tuple[int, bool]] = field(default_factory=list)
 
     def call(self, name: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         number, self.calls = self.calls, self.calls + 1
-        self.names.append(name)
+        self.points.append((number, False))
         if number == self.at and not self.after:
             raise Crash(name)
         answer = function(*args, **kwargs)
         if number == self.at:
             raise Crash(name)
         return answer
+
+    def end_activity(self) -> None:
+        """Tell that the calls so far are over and done with."""
+        if self.points and not self.points[-1][1]:
+            self.points.append((self.calls - 1, True))
 
 
 class Fused:
@@ -123,6 +134,7 @@ class Driver:
     activities: int = 0
     histories: list[tuple[str, str | None, list[Event]]] = field(default_factory=list)
     on_tick: Callable[[], None] = lambda: None
+    on_activity: Callable[[], None] = lambda: None  # an activity has ended
 
     def __post_init__(self) -> None:
         self._work: deque[tuple[str, str, int, str, str]] = deque()
@@ -235,6 +247,7 @@ class Driver:
             news = event(Kind.TASK_FAILED, -1, self.clock.now(), TaskScheduledId=task, Reason=reason, Details="")
         else:
             news = event(Kind.TASK_COMPLETED, -1, self.clock.now(), TaskScheduledId=task, Result=json.dumps(answer))
+        self.on_activity()
         self._deliver(instance_id, execution, news)
 
 

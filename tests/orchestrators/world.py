@@ -182,7 +182,7 @@ class World:
             names.DATA_GATE: lambda _services, _request: self.gate,
             names.CURATE_WEEK: lambda _services, request: self.curate(request),
         }
-        return Driver(found, self.services.clock, bodies)
+        return Driver(found, self.services.clock, bodies, on_activity=fuse.end_activity if fuse else lambda: None)
 
     def start(self, kind: str = "weekly", **wish: Any) -> str:
         body = {"kind": kind, "sales_week": WEEK, "requested_by": "tests", **wish}
