@@ -9,11 +9,13 @@ There is nothing to look up without PyPI's JSON API: behind a mirror or with no 
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
 import subprocess
 import sys
 from pathlib import Path
 
-ADVISORIES = "https://pypi.org/pypi/pip/json"  # the API that pip-audit asks for each package
+# What pip-audit asks for each package; mirrors that have the packages often have no such pages.
+ADVISORIES = f"https://pypi.org/pypi/pip/{importlib.metadata.version('pip')}/json"
 SECONDS = 15
 COMMAND = (
     str(Path(sys.executable).with_name("pip-audit")), "--local", "--skip-editable", "--strict",
