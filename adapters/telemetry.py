@@ -16,6 +16,7 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import socket
 import tempfile
 import time
 import traceback
@@ -44,6 +45,7 @@ EMIT_WAIT_SECONDS = 1.0  # longest that an emitter is held up when even that que
 EXPORT_SECONDS = 1.0  # an instance may freeze at any time, so little may wait in memory
 BATCH_ITEMS = 100
 HELD_ITEMS = 20_000  # kept in memory when the disk refuses too
+REPORT_SECONDS = 60.0  # between two events about lost telemetry
 
 
 class Backend(Protocol):
@@ -163,8 +165,7 @@ class AppTelemetry:
         dimensions = as_texts({key: value for key, value in merged.items() if key != "traceparent"})
         if self._code_version:
             dimensions.setdefault("code_version", self._code_version)
-        moment = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-        return Item(kind, name, moment, context.trace_id, context.span_id, dimensions, as_numbers(measures))
+        return Item(kind, name, _now(), context.trace_id, context.span_id, dimensions, as_numbers(measures))
 
     def _check(self, name: str, known: frozenset[str], used: Mapping[str, Any]) -> None:
         for key in used:
@@ -201,6 +202,7 @@ class OpenCensusExporter:
         self._key = connection.instrumentation_key
         self._transport = Transport(connection.endpoint, credential, post_seconds)
         self._held: list[Any] = []
+        self._reported, self._next_report = 0, 0.0  # lost items that were told of; when the next event may be sent
         self._folder = folder or Path(tempfile.gettempdir()) / f"shelfcast-telemetry-{self._key}"
         self._storage: Any = LocalFileStorage(path=str(self._folder), source="Shelfcast")  # type: ignore[no-untyped-call]
         # Worker asks its target for these two names and calls `_export`.
@@ -263,6 +265,7 @@ class OpenCensusExporter:
             if batch:
                 self._keep(self._transport.send(list(batch)))
             self._drain()
+            self._report()
         finally:
             if event:
                 event.set()
@@ -274,7 +277,7 @@ class OpenCensusExporter:
         for blob in self._storage.gets():
             if self._transport.is_waiting:
                 return
-            if not blob.lease(self._transport.post_seconds + 5):
+            if not blob.lease(3 * self._transport.post_seconds):  # to connect, to wait, to read the answer
                 continue  # another process was quicker
             envelopes = list(blob.get() or ())
             remaining = self._transport.send(envelopes)
@@ -284,6 +287,23 @@ class OpenCensusExporter:
             self._keep(remaining)
             blob.delete()
 
+    def _report(self) -> None:
+        """Tell how much was lost since the last report, once the service may take anything again."""
+        lost = self._transport.dropped - self._reported
+        if not lost or self._transport.is_waiting or time.monotonic() < self._next_report:
+            return
+        self._next_report = time.monotonic() + REPORT_SECONDS
+        dimensions = {
+            "checked_at": _now(), "instance": os.environ.get("WEBSITE_INSTANCE_ID") or socket.gethostname(),
+            "cause": self._transport.cause,
+        }
+        dimensions["event_id"] = EVENTS["telemetry_dropped"].event_id(dimensions)
+        context = RunContext().joined(dimensions)
+        item = Item("event", "telemetry_dropped", dimensions["checked_at"], context.trace_id, context.span_id,
+                    as_texts(dimensions), {"dropped": float(lost)})
+        self._keep(self._transport.send([_envelope(item, self._key)]))
+        self._reported += lost
+
     def _keep(self, envelopes: list[Any]) -> None:
         if not envelopes or self._storage.put(envelopes):
             return
@@ -291,6 +311,11 @@ class OpenCensusExporter:
         self._held += envelopes[:room]
         if len(envelopes) > room:
             self._transport.drop(len(envelopes) - room, "the disk refuses and memory is full")
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
 
 def _envelope(item: Item, key: str) -> Any:
     """Return the item as OpenCensus' envelope, made in the emitter's thread so that its trace is right."""

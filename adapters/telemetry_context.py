@@ -7,14 +7,13 @@ OpenCensus keeps its tracer per thread, so work handed to another thread loses i
 from __future__ import annotations
 
 import contextvars
-import hashlib
-import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-_TRACEPARENT = re.compile(r"^[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}$")
+from domain.tracing import derived_trace, parse_traceparent
+
 Answer = TypeVar("Answer")
 
 
@@ -29,10 +28,8 @@ class RunContext:
     @classmethod
     def from_traceparent(cls, text: str, dimensions: Mapping[str, Any] | None = None) -> RunContext:
         """Read a W3C traceparent; anything that is none gives a context without a trace."""
-        match = _TRACEPARENT.match(text.strip().lower() if isinstance(text, str) else "")
-        if not match or set(match[1]) == {"0"} or set(match[2]) == {"0"}:
-            return cls(dimensions=dict(dimensions or {}))
-        return cls(match[1], match[2], dict(dimensions or {}))
+        trace = parse_traceparent(text)
+        return cls(trace.trace_id, trace.span_id, dict(dimensions or {})) if trace else cls(dimensions=dimensions or {})
 
     def joined(self, dimensions: Mapping[str, Any]) -> RunContext:
         """Return this context for an event with these dimensions: its trace, or one derived from the run.
@@ -47,8 +44,8 @@ class RunContext:
         if self.trace_id:
             return self
         root = str(dimensions.get("correlation_id") or dimensions.get("run_id") or dimensions.get("event_id") or "")
-        digest = hashlib.sha256(root.encode()).hexdigest()
-        return replace(self, trace_id=digest[:32], span_id=digest[32:48])
+        trace = derived_trace(root)
+        return replace(self, trace_id=trace.trace_id, span_id=trace.span_id)
 
 
 _current: contextvars.ContextVar[RunContext | None] = contextvars.ContextVar("shelfcast_run_context", default=None)

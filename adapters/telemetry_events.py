@@ -94,8 +94,8 @@ _ALL = (
               ("age_minutes", "length")),
     EventType("blob_poisoned", "a landing file failed five times and was set aside", ("blob_path", "etag"),
               ("source", "message")),
-    EventType("telemetry_dropped", "telemetry was lost or had to wait", ("checked_at", "instance"), ("cause",),
-              ("dropped", "waiting")),
+    EventType("telemetry_dropped", "telemetry was lost: refused for good, or without room in queue, disk and memory",
+              ("checked_at", "instance"), ("cause",), ("dropped",)),
 )
 
 EVENTS: Mapping[str, EventType] = {event.name: event for event in _ALL}

@@ -708,7 +708,7 @@ resource telemetryDropped 'Microsoft.Insights/scheduledQueryRules@2023-12-01' = 
   kind: 'LogAlert'
   properties: {
     displayName: 'Shelfcast: Telemetry was lost'
-    description: 'Telemetry was lost, as the app itself says.'
+    description: 'Telemetry was lost, as the app says in its log and, once the service takes anything again, with counts.'
     severity: 2
     enabled: true
     autoMitigate: true

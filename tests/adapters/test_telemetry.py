@@ -13,8 +13,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 
@@ -69,14 +70,16 @@ PLANS: dict[str, list[Fault]] = {
     "reset": ["reset"], "reset twice": ["reset", "reset"], "402 quota": [402], "439 quota": [439],
     "401 then fine": [401], "403 then fine": [403], "408": [408], "partial": ["partial"],
     "partial then 503": ["partial", 503],
-    "unreadable 206": ["unreadable"], "slow": ["slow"],
+    "partial in any order and packed": ["partial-shuffled"], "unreadable 206": ["unreadable"], "empty 206": ["empty"],
+    "slow": ["slow"], "half an answer": ["half"], "an answer byte by byte": ["trickle"],
 }
+SLOW = ("slow", "an answer byte by byte")
 
 
 @pytest.mark.parametrize("plan", PLANS)
 def test_nothing_is_lost_and_nothing_doubled(plan: str, opened: Open) -> None:
-    with IngestionServer(PLANS[plan], slow_seconds=0.7) as server:
-        telemetry, exporter = opened(server.url, post_seconds=0.5 if plan == "slow" else 5.0)
+    with IngestionServer(PLANS[plan], slow_seconds=2.0) as server:
+        telemetry, exporter = opened(server.url, post_seconds=0.5 if plan in SLOW else 5.0)
         emit(telemetry, 10)
         assert telemetry.flush(10)
         assert_each_once(server, 10)
@@ -343,14 +346,39 @@ def test_a_redirect_is_followed_and_remembered(opened: Open) -> None:
         assert len(door.requests) == 1
 
 
-def test_an_item_that_the_service_refuses_for_good_is_counted_and_does_not_block(opened: Open) -> None:
-    with IngestionServer(["partial-bad-items", 400]) as server:
-        telemetry, exporter = opened(server.url)
+def test_a_redirect_to_a_host_that_is_gone_is_forgotten(opened: Open) -> None:
+    with IngestionServer() as gone:
+        pass
+    with IngestionServer(["redirect"], redirect_to=gone.url) as door:
+        telemetry, _ = opened(door.url)
         emit(telemetry, 3)
+        assert telemetry.flush(10)
+        assert_each_once(door, 3)
+
+
+@pytest.mark.parametrize("fault", ["partial-bad-items", "partial-400", 400])
+def test_an_item_that_is_refused_for_good_is_counted_told_and_does_not_block(fault: Fault, opened: Open) -> None:
+    with IngestionServer([fault]) as server:
+        telemetry, exporter = opened(server.url)
+        emit(telemetry, 1 if fault == 400 else 3)
         assert telemetry.flush()
-        emit(telemetry, 1, first=3)
+        emit(telemetry, 2, first=3)
         assert telemetry.flush()
-        assert exporter.dropped == 2 and len(server.items) == 2
+        assert exporter.dropped == 1
+        (event,) = server.named("telemetry_dropped")
+        assert event["measurements"] == {"dropped": 1.0}
+        assert "refused" in event["properties"]["cause"] and event["properties"]["instance"]
+        assert exporter.sent == len(server.items) == (3 if fault == 400 else 5)
+
+
+def test_one_bad_item_does_not_take_the_others_of_its_batch_along(opened: Open) -> None:
+    with IngestionServer(refuses=("weekly-2017-W45-a7",)) as server:
+        telemetry, exporter = opened(server.url)
+        emit(telemetry, 50)
+        assert telemetry.flush()
+        assert exporter.dropped == 1
+        runs = [event["properties"]["run_id"] for event in server.named("run_started")]
+        assert len(runs) == len(set(runs)) == 49
 
 
 def test_a_batch_that_is_too_large_is_halved(opened: Open) -> None:
@@ -361,8 +389,11 @@ def test_a_batch_that_is_too_large_is_halved(opened: Open) -> None:
         assert_each_once(server, 8)
 
 
-def test_the_wish_for_patience_is_respected(opened: Open) -> None:
-    with IngestionServer([429], retry_after="2") as server:
+@pytest.mark.parametrize("is_date", [False, True])
+def test_the_wish_for_patience_is_respected(is_date: bool, opened: Open) -> None:
+    # A date has whole seconds and is read against the answer's own Date: two or three seconds ahead are at least two.
+    wish = format_datetime(datetime.now(UTC) + timedelta(seconds=3), usegmt=True) if is_date else "2"
+    with IngestionServer([429], retry_after=wish) as server:
         telemetry, _ = opened(server.url)
         emit(telemetry, 1)
         started = time.monotonic()

@@ -168,7 +168,10 @@ BREACHES: dict[str, tuple[Tables, Tables]] = {
         event("aml_job_state", {"job_name": "j", "status": "Queued"}, {"queued_seconds": 1800}),
     ),
     "telemetry_dropped": (
-        {"traces": [{"timestamp": "2026-03-02T11:30:00Z", "message": "telemetry is lost: the queue is full"}]},
+        joined(
+            {"traces": [{"timestamp": "2026-03-02T11:30:00Z", "message": "telemetry is lost: the queue is full"}]},
+            event("telemetry_dropped", _LOOK | {"instance": "i", "cause": "the queue is full"}, {"dropped": 12}),
+        ),
         {"traces": [{"timestamp": "2026-03-02T10:30:00Z", "message": "telemetry is lost: the queue is full"}]},
     ),
     "function_errors": (

@@ -45,6 +45,12 @@ def test_a_repeated_event_counts_once() -> None:
     assert [row["hits"] for row in found.rows] == [1]
 
 
+def test_lost_telemetry_is_told_by_the_log_and_by_an_event() -> None:
+    fires, _ = BREACHES["telemetry_dropped"]
+    (found,) = check(joined(healthy(), fires), NOW)
+    assert [row["hits"] for row in found.rows] == [2]
+
+
 def test_every_rule_has_a_query_a_sample_and_a_runbook() -> None:
     names = set(rules())
     assert names == {path.stem for path in ALERTS.glob("*.kql")}

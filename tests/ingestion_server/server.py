@@ -5,10 +5,17 @@ Faults are consumed one a request, in order; after the last one every request is
     503, 429, 402, ...    that status; nothing is taken
     "reset"               the connection is reset without an answer; nothing is taken
     "partial"             206: every second item is taken, the others are refused with 503
+    "partial-shuffled"    as partial, the refused ones told from the last to the first, with 500, in gzip
     "partial-bad-items"   206: the first item is refused for good with 400
+    "partial-400"         as partial-bad-items, with status 400
     "unreadable"          206 with a body that is no JSON; nothing is taken
+    "empty"               206 without a body; nothing is taken
+    "half"                200, everything is taken, and the connection ends in the middle of the answer
+    "trickle"             206 whose body comes byte by byte, for `slow_seconds`; nothing is taken
     "slow"                the answer comes after `slow_seconds`; nothing is taken
-    "redirect"            307 to `redirect_to`
+    "redirect"            308 to `redirect_to`
+
+Whatever the faults, a batch with an item whose `run_id` is in `refuses` is refused whole with a wordless 400.
 """
 
 from __future__ import annotations
@@ -34,12 +41,13 @@ class IngestionServer:
 
     def __init__(
         self, faults: list[Fault] | None = None, *, port: int = 0, redirect_to: str = "", slow_seconds: float = 2.0,
-        retry_after: str = "",
+        retry_after: str = "", refuses: tuple[str, ...] = (),
     ) -> None:
         self.faults = list(faults or [])
         self.items: list[dict[str, Any]] = []
         self.requests: list[dict[str, str]] = []
         self.redirect_to, self.slow_seconds, self.retry_after = redirect_to, slow_seconds, retry_after
+        self.refuses = frozenset(refuses)
         self._lock = threading.Lock()
         self._server = ThreadingHTTPServer(("127.0.0.1", port), _handler(self))
         self._server.daemon_threads = True
@@ -56,6 +64,10 @@ class IngestionServer:
     def events(self) -> list[dict[str, Any]]:
         """The custom events that were taken: name, properties, measurements."""
         return [item["data"]["baseData"] for item in self.items if item["name"].endswith(".Event")]
+
+    def named(self, name: str) -> list[dict[str, Any]]:
+        """The custom events of one name."""
+        return [event for event in self.events() if event["name"] == name]
 
     def counted(self, dimension: str = "event_id") -> Counter[str]:
         return Counter(event["properties"][dimension] for event in self.events())
@@ -76,26 +88,41 @@ class IngestionServer:
         items = json.loads(text) if text.lstrip().startswith("[") else [json.loads(line) for line in text.splitlines()]
         with self._lock:
             self.requests.append({**headers, "path": path})
+            if any(item["data"]["baseData"]["properties"].get("run_id") in self.refuses for item in items):
+                return 400, {}, b""
             fault = self.faults.pop(0) if self.faults else 200
-            if fault == 200:
+            if fault in (200, "half"):
                 self.items += items
-                return 200, {}, _answer(len(items), len(items), [])
-            if fault == "partial":
+                return fault, {}, _answer(len(items), len(items), [])
+            if fault in ("partial", "partial-shuffled"):
                 self.items += items[::2]
-                errors = [{"index": n, "statusCode": 503, "message": "later"} for n in range(1, len(items), 2)]
-                return 206, {}, _answer(len(items), len(items[::2]), errors)
-            if fault == "partial-bad-items":
+                return self._partial(str(fault), len(items))
+            if fault in ("partial-bad-items", "partial-400"):
                 self.items += items[1:]
-                return 206, {}, _answer(len(items), len(items) - 1, [{"index": 0, "statusCode": 400, "message": "bad"}])
+                refused = [{"index": 0, "statusCode": 400, "message": "bad"}]
+                return 400 if fault == "partial-400" else 206, {}, _answer(len(items), len(items) - 1, refused)
         if fault == "unreadable":
             return 206, {}, b"<html>gateway</html>"
+        if fault == "empty":
+            return 206, {}, b""
+        if fault == "trickle":
+            return fault, {}, _answer(len(items), len(items), [])
         if fault == "redirect":
-            return 307, {"Location": f"{self.redirect_to}/v2.1/track"}, b""
+            return 308, {"Location": f"{self.redirect_to}/v2.1/track"}, b""
         if fault == "slow":
             time.sleep(self.slow_seconds)
             return 503, {}, b""
         more = {"Retry-After": self.retry_after} if self.retry_after and fault == 429 else {}
         return fault, more, b"{}"
+
+    @staticmethod
+    def _partial(fault: str, count: int) -> tuple[int, dict[str, str], bytes]:
+        places = range(1, count, 2)
+        if fault == "partial":
+            told = [{"index": place, "statusCode": 503, "message": "later"} for place in places]
+            return 206, {}, _answer(count, count - len(told), told)
+        told = [{"index": place, "statusCode": 500, "message": "later"} for place in reversed(places)]
+        return 206, {"Content-Encoding": "gzip"}, gzip.compress(_answer(count, count - len(told), told))
 
 
 def _answer(received: int, accepted: int, errors: list[dict[str, Any]]) -> bytes:
@@ -116,11 +143,23 @@ def _handler(server: IngestionServer) -> type[BaseHTTPRequestHandler]:
                 self.close_connection = True
                 self.connection.close()
                 return
-            self.send_response(int(status))
+            self.send_response({"half": 200, "trickle": 206}.get(str(status)) or int(status))
             for key, value in {**more, "Content-Length": str(len(answer))}.items():
                 self.send_header(key, value)
             self.end_headers()
-            self.wfile.write(answer)
+            if status == "trickle":
+                self._trickle(answer)
+                return
+            self.wfile.write(answer[:len(answer) // 2] if status == "half" else answer)
+            self.close_connection = self.close_connection or status == "half"
+
+        def _trickle(self, answer: bytes) -> None:
+            try:
+                for place in range(len(answer)):
+                    self.wfile.write(answer[place:place + 1])
+                    time.sleep(server.slow_seconds / len(answer))
+            except OSError:  # the client had enough
+                self.close_connection = True
 
         def log_message(self, format: str, *args: object) -> None:
             """Stay quiet."""
