@@ -14,6 +14,7 @@ from typing import Any
 import azure.functions as func
 
 from domain.errors import BadRequest, Forbidden, ShelfcastError
+from domain.tracing import parse_traceparent
 
 MAX_BODY_BYTES = 1_000_000  # every body here is a small JSON object
 MIN_GZIP_BYTES = 1024  # below that the headers cost more than the body saves
@@ -66,6 +67,14 @@ def _packed(request: func.HttpRequest, response: func.HttpResponse) -> func.Http
         gzip.compress(body, compresslevel=1, mtime=0), status_code=response.status_code, mimetype=response.mimetype,
         headers={**response.headers, "Content-Encoding": "gzip", "Vary": "Accept-Encoding"},
     )
+
+
+def traceparent(request: func.HttpRequest, context: func.Context) -> str:
+    """Return the W3C trace of this call: the invocation's, which continues its caller's, else the caller's; or ""."""
+    for text in (getattr(context.trace_context, "trace_parent", ""), request.headers.get("traceparent")):
+        if parse_traceparent(text):
+            return str(text).strip().lower()
+    return ""
 
 
 def json_body(request: func.HttpRequest) -> dict[str, Any]:

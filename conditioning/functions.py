@@ -13,6 +13,7 @@ import azure.functions as func
 
 from domain import activity_names as names
 from domain.errors import BadRequest, ShelfcastError
+from domain.tracing import parse_traceparent
 from http_api import OPERATOR, READER, ROUTE_AUTH, answer, caller, json_body, number, respond
 
 blueprint = df.Blueprint()
@@ -32,8 +33,10 @@ def _condition(data: dict[str, Any]) -> dict[str, Any]:
 
 
 def _with_correlation_id(req: func.HttpRequest, body: dict[str, Any]) -> dict[str, Any]:
-    given = body.get("correlation_id") or req.headers.get("x-correlation-id") or uuid.uuid4().hex
-    return {**body, "correlation_id": given}
+    """Give the call a correlation id: what its caller says, else the trace that it belongs to, else a new one."""
+    trace = parse_traceparent(req.headers.get("traceparent"))
+    given = body.get("correlation_id") or req.headers.get("x-correlation-id") or (trace and trace.trace_id)
+    return {**body, "correlation_id": given or uuid.uuid4().hex}
 
 
 @blueprint.route(route="condition/{source}", methods=["POST"], auth_level=ROUTE_AUTH)

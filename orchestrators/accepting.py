@@ -19,6 +19,7 @@ from orchestrators.audit import AuditEntry, append_entries
 from orchestrators.ledger import Document, RunLedger
 from orchestrators.scoring import has_files
 from orchestrators.services import RunServices
+from orchestrators.tracing import run_dimensions
 
 READERS = 8
 
@@ -139,9 +140,8 @@ def _register(
                 services.registry.set_stage(name, other_version, registry_names.RETIRED)
     services.telemetry.event(
         "model_evaluated",
-        {"run_id": run["run_id"], "sales_week": run["sales_week"], "segment": verdict.segment, "model_version": version,
-         "accepted": verdict.accepted, "correlation_id": run["correlation_id"],
-         "reasons": "; ".join(verdict.reasons)},
+        run_dimensions(run) | {"segment": verdict.segment, "model_version": version, "accepted": verdict.accepted,
+                               "reasons": "; ".join(verdict.reasons)},
         {key: value for key, value in verdict.to_dict().items() if isinstance(value, float)},
     )
     if wanted == registry_names.CANDIDATE:

@@ -26,6 +26,7 @@ from orchestrators import job_plans
 from orchestrators.ledger import Document, RunLedger
 from orchestrators.publishing import current_version, version_bytes
 from orchestrators.services import RunServices
+from orchestrators.tracing import run_dimensions
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -147,9 +148,10 @@ def _emit(services: RunServices, run: Document, key: str, entry: dict[str, Any],
         measures["model_age_days"] = float(age_days(date.fromisoformat(entry["trained_on"]), scored_on))
     services.telemetry.event(
         "region_scored",
-        {"run_id": run["run_id"], "sales_week": run["sales_week"], "correlation_id": run["correlation_id"],
-         "segment": key, "region": region, "store_format": store_format, "velocity": velocity,
-         "model_version": entry["version"], "failover": entry["failover"], "failover_reason": entry["reason"]},
+        run_dimensions(run) | {
+            "segment": key, "region": region, "store_format": store_format, "velocity": velocity,
+            "model_version": entry["version"], "failover": entry["failover"], "failover_reason": entry["reason"],
+        },
         measures,
     )
 

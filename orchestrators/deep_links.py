@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from urllib.parse import quote
 
 from orchestrators.ledger import Document
+from orchestrators.tracing import operation_id
 from settings import Settings
-
-
-def operation_id(run: Document) -> str:
-    """Return the trace under which telemetry reports the run when no caller gave one: made of its correlation id."""
-    return hashlib.sha256((run["correlation_id"] or run["run_id"]).encode()).hexdigest()[:32]
 
 
 def run_links(settings: Settings, run: Document) -> dict[str, str]:

@@ -18,6 +18,7 @@ from domain.training_decision import Drift
 from orchestrators import job_plans
 from orchestrators.ledger import Document, RunLedger
 from orchestrators.services import RunServices
+from orchestrators.tracing import run_dimensions
 
 READERS = 8
 RUNS_LOOKED_AT = 10
@@ -44,9 +45,10 @@ def note_drift(services: RunServices, run: Document) -> list[Document]:
         if row["breached"]:
             services.telemetry.event(
                 "drift",
-                {"run_id": run["run_id"], "correlation_id": run["correlation_id"], "sales_week": run["sales_week"],
-                 "segment": row["segment"], "region": row["segment"].split("-")[0], "feature": row["feature"],
-                 "measure": "psi", "breached": True},
+                run_dimensions(run) | {
+                    "segment": row["segment"], "region": row["segment"].split("-")[0], "feature": row["feature"],
+                    "measure": "psi", "breached": True,
+                },
                 {"value": row["psi"], "threshold": row["threshold"]},
             )
     return rows

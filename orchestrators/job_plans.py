@@ -109,7 +109,8 @@ def _plan(
     identity = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
     tags = {
         "run_id": run["run_id"], "segment": unit, "sales_week": run["sales_week"], "identity": identity,
-        "correlation_id": run["correlation_id"], "as_of_version": run["as_of_version"],
+        "correlation_id": run["correlation_id"], "traceparent": run.get("traceparent", ""),
+        "as_of_version": run["as_of_version"],
     }
     spec = JobSpec(name, pipeline, run["run_id"], kind, unit, inputs, outputs, tags, run["code_version"])
     (output,) = outputs.values()

@@ -36,6 +36,7 @@ from orchestrators.ledger import Document, RunLedger
 from orchestrators.scoring import build_lineup
 from orchestrators.services import RunServices
 from orchestrators.slots import take_slots
+from orchestrators.tracing import run_dimensions
 
 SUBMIT_CHUNK = 8  # a submission takes about a second on Azure ML; an activity should end in seconds
 LARGEST_CHUNK = 25
@@ -125,7 +126,7 @@ def submit_units(services: RunServices, request: dict[str, Any]) -> dict[str, An
             refused[unit] = error.message
         except Exception as error:  # a defect of a platform's client must not stop the other jobs
             logging.getLogger(__name__).exception("submitting %s", item["name"])
-            services.telemetry.exception(error, {"run_id": run_id, "segment": unit})
+            services.telemetry.exception(error, run_dimensions(ledger.run(run_id)) | {"segment": unit})
             retry_after = services.settings.poll_first_seconds
             waiting[unit] = f"{type(error).__name__}: {error}"
         else:
@@ -187,7 +188,7 @@ def poll_phase(services: RunServices, request: dict[str, Any]) -> dict[str, Any]
     before = document["items"]
     run = ledger.run(run_id)
     cancelling = bool(run["cancel_requested"])
-    statuses, asked = _look(services, before)
+    statuses, asked = _look(services, run, before)
     now = services.clock.now()
     deadline = timedelta(
         minutes=settings.score_deadline_minutes if phase == job_plans.SCORE else settings.train_deadline_minutes
@@ -220,7 +221,9 @@ def poll_phase(services: RunServices, request: dict[str, Any]) -> dict[str, Any]
     }
 
 
-def _look(services: RunServices, items: dict[str, Document]) -> tuple[dict[str, JobStatus] | None, float]:
+def _look(
+    services: RunServices, run: Document, items: dict[str, Document]
+) -> tuple[dict[str, JobStatus] | None, float]:
     """Return (statuses by job name, 0), or (None, seconds to wait) if the platform cannot be asked.
 
     Adopted jobs carry the run that submitted them, and platforms list jobs by run: one request a run.
@@ -237,7 +240,7 @@ def _look(services: RunServices, items: dict[str, Document]) -> tuple[dict[str, 
         return None, float(error.fields.get("retry_after") or 0.0)
     except Exception as error:  # whatever broke, not being able to look says nothing about the jobs
         logging.getLogger(__name__).exception("looking at jobs")
-        services.telemetry.exception(error, {})
+        services.telemetry.exception(error, run_dimensions(run))
         return None, 0.0
     return statuses, 0.0
 
@@ -252,11 +255,12 @@ def _emit(services: RunServices, run: Document, item: Document) -> None:
     region, _, rest = str(item["unit"]).partition("-")
     services.telemetry.event(
         "aml_job_state",
-        {"run_id": run["run_id"], "sales_week": run["sales_week"], "correlation_id": run["correlation_id"],
-         "job_name": item["name"], "status": item["status"] or item["phase"], "phase": item["phase"],
-         "segment": item["unit"], "region": region if rest else "", "error": item["error"],
-         "preempted": item["preempted"],
-         "quota_refused": bool(item["blocked_since"]) and "quota" in item["error"].lower()},
+        run_dimensions(run) | {
+            "job_name": item["name"], "status": item["status"] or item["phase"], "phase": item["phase"],
+            "segment": item["unit"], "region": region if rest else "", "error": item["error"],
+            "preempted": item["preempted"],
+            "quota_refused": bool(item["blocked_since"]) and "quota" in item["error"].lower(),
+        },
         {"seconds": seconds_between(item["started_at"], item["ended_at"]),
          "queued_seconds": seconds_between(item["submitted_at"], item["started_at"])},
     )

@@ -11,7 +11,7 @@ import azure.functions as func
 from domain import activity_names as names
 from domain.errors import BadRequest, ShelfcastError, Unavailable
 from domain.runs import RunId, RunRequest, RunStatus, remedy_of
-from http_api import OPERATOR, READER, ROUTE_AUTH, answer, caller, json_body, number, problem, respond
+from http_api import OPERATOR, READER, ROUTE_AUTH, answer, caller, json_body, number, problem, respond, traceparent
 
 blueprint = df.Blueprint()
 
@@ -24,13 +24,13 @@ _LIVE = {
 }
 
 
-def _open(request: RunRequest) -> tuple[str, bool, RunStatus]:
+def _open(request: RunRequest, trace: str) -> tuple[str, bool, RunStatus]:
     """Make sure that the run exists; return its id, whether it is new, and its status."""
     from bootstrap import services
     from orchestrators.ledger import RunLedger
     from orchestrators.runs import start_run as start
 
-    run_id, is_new = start(services(), request)
+    run_id, is_new = start(services(), request, trace)
     return str(run_id), is_new, RunStatus(RunLedger(services().lake).run(str(run_id))["status"])
 
 
@@ -80,13 +80,15 @@ def _started(request: func.HttpRequest, run_id: str, is_new: bool) -> func.HttpR
 
 @blueprint.route(route="runs", methods=["POST"], auth_level=ROUTE_AUTH)
 @blueprint.durable_client_input(client_name="client")
-async def start_run(req: func.HttpRequest, client: df.DurableOrchestrationClient) -> func.HttpResponse:
+async def start_run(
+    req: func.HttpRequest, client: df.DurableOrchestrationClient, context: func.Context
+) -> func.HttpResponse:
     """Start a run; the same wish again is the same run."""
     try:
         body = json_body(req)
         body["requested_by"] = caller(req, OPERATOR)
         body["correlation_id"] = body.get("correlation_id") or req.headers.get("x-correlation-id") or ""
-        run_id, is_new, status = await to_thread(_open, RunRequest.from_dict(body))
+        run_id, is_new, status = await to_thread(_open, RunRequest.from_dict(body), traceparent(req, context))
         await _ensure_orchestrated(client, run_id, status)
     except ShelfcastError as error:
         return problem(error, req.url)
@@ -95,7 +97,9 @@ async def start_run(req: func.HttpRequest, client: df.DurableOrchestrationClient
 
 @blueprint.route(route="runs/webhook", methods=["POST"], auth_level=ROUTE_AUTH)
 @blueprint.durable_client_input(client_name="client")
-async def start_run_webhook(req: func.HttpRequest, client: df.DurableOrchestrationClient) -> func.HttpResponse:
+async def start_run_webhook(
+    req: func.HttpRequest, client: df.DurableOrchestrationClient, context: func.Context
+) -> func.HttpResponse:
     """Start a run for a Data Factory WebHook activity; its callBackUri is called when the run has ended."""
     from orchestrators.webhook import check_callback
 
@@ -104,7 +108,7 @@ async def start_run_webhook(req: func.HttpRequest, client: df.DurableOrchestrati
         body = json_body(req)
         callback = check_callback(str(body.pop("callBackUri", "")))
         body["requested_by"] = actor
-        run_id, is_new, status = await to_thread(_open, RunRequest.from_dict(body))
+        run_id, is_new, status = await to_thread(_open, RunRequest.from_dict(body), traceparent(req, context))
         await _ensure_orchestrated(client, run_id, status)
         # Named by what it waits for: a call that is repeated because its answer was lost makes no second one.
         waiter = f"{run_id}-callback-{hashlib.sha256(callback.encode()).hexdigest()[:12]}"
@@ -117,7 +121,9 @@ async def start_run_webhook(req: func.HttpRequest, client: df.DurableOrchestrati
 
 @blueprint.route(route="runs/{run_id}/replay", methods=["POST"], auth_level=ROUTE_AUTH)
 @blueprint.durable_client_input(client_name="client")
-async def replay_run(req: func.HttpRequest, client: df.DurableOrchestrationClient) -> func.HttpResponse:
+async def replay_run(
+    req: func.HttpRequest, client: df.DurableOrchestrationClient, context: func.Context
+) -> func.HttpResponse:
     """Replay an ended run: adopt what is done, do what is missing; dry_run only shows the plan."""
     from bootstrap import services
     from orchestrators import replaying
@@ -125,7 +131,8 @@ async def replay_run(req: func.HttpRequest, client: df.DurableOrchestrationClien
     try:
         actor = caller(req, OPERATOR)
         wish = json_body(req)
-        outcome = await to_thread(replaying.replay_run, services(), req.route_params["run_id"], wish, actor)
+        run_id, trace = req.route_params["run_id"], traceparent(req, context)
+        outcome = await to_thread(replaying.replay_run, services(), run_id, wish, actor, trace)
         if not outcome["started"]:
             return answer(outcome)
         await _ensure_orchestrated(client, outcome["run_id"], RunStatus.RUNNING)

@@ -12,6 +12,7 @@ from domain.sales_weeks import SalesWeek
 from orchestrators.audit import append_audit, audit_operator
 from orchestrators.ledger import RunLedger
 from orchestrators.services import RunServices
+from orchestrators.tracing import run_dimensions
 
 FORECASTS = "forecasts.csv"
 MAX_TRIES = 10
@@ -52,8 +53,7 @@ def publish_week(services: RunServices, request: dict[str, Any]) -> dict[str, An
         )
         services.telemetry.event(
             "week_published",
-            {"run_id": run["run_id"], "sales_week": str(week), "publish_version": version,
-             "correlation_id": run["correlation_id"], "path": f"{folder}{FORECASTS}"},
+            run_dimensions(run) | {"publish_version": version, "path": f"{folder}{FORECASTS}"},
             {"rows": float(staged["rows"]), "units": float(staged["units"])},
         )
     publish = {"version": version, "rows": staged["rows"], "published_at": now, "path": f"{folder}{FORECASTS}"}

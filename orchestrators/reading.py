@@ -13,11 +13,12 @@ from domain.sales_weeks import SalesWeek
 from domain.staleness import age_days, is_stale
 from orchestrators import job_plans, registry_names
 from orchestrators.costing import run_cost
-from orchestrators.deep_links import job_link, operation_id, run_links
+from orchestrators.deep_links import job_link, run_links
 from orchestrators.ledger import Document, RunLedger
 from orchestrators.realising import NOTE as REALISED
 from orchestrators.realising import newest_realised
 from orchestrators.services import RunServices
+from orchestrators.tracing import operation_id
 
 REALISED_IN = 5  # runs looked at for the newest realised accuracy; each run's note covers some weeks
 

@@ -19,7 +19,9 @@ _DATA_STEPS = (Step.DATA_GATE, Step.CURATE)
 _DATA_FACTS = ("gate", "folder", "as_of_version", "cutoff", "sources", "absent_sources", "orphans")
 
 
-def replay_run(services: RunServices, run_id: str, body: Mapping[str, Any], actor: str) -> dict[str, Any]:
+def replay_run(
+    services: RunServices, run_id: str, body: Mapping[str, Any], actor: str, traceparent: str = ""
+) -> dict[str, Any]:
     """Plan (dry_run) or start a replay of an ended run; return {plan, run_id, started}.
 
     `data` = same (default) keeps the pinned data versions, fresh pins anew. `segments` limits the attempt. `from_step`
@@ -62,7 +64,7 @@ def replay_run(services: RunServices, run_id: str, body: Mapping[str, Any], acto
     facts = {key: old[key] for key in _DATA_FACTS if key in old} if steps[1]["status"] == "succeeded" else {}
     extra = facts | {
         "replay_of": run_id, "steps": steps, "redo_from": wish.from_step, "forced_by": old["forced_by"],
-        "replay_plan": plan,
+        "replay_plan": plan, "traceparent": traceparent,
     }
     new_id = start_attempt(services, request, latest, extra)
     return {"plan": plan, "run_id": str(new_id), "started": True}

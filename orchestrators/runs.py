@@ -9,20 +9,21 @@ from domain.errors import Conflict
 from domain.runs import RunId, RunRequest, RunStatus, Step, is_overridden
 from orchestrators.audit import audit_operator
 from orchestrators.costing import run_cost
-from orchestrators.deep_links import operation_id
 from orchestrators.ledger import Document, RunLedger, step_of
 from orchestrators.services import RunServices
 from orchestrators.slots import leave_slots
+from orchestrators.tracing import operation_id, run_dimensions
 
 MAX_MESSAGE = 1000
 
 
-def start_run(services: RunServices, request: RunRequest) -> tuple[RunId, bool]:
+def start_run(services: RunServices, request: RunRequest, traceparent: str = "") -> tuple[RunId, bool]:
     """Return (run id, whether it is new). The same wish again is the same run.
 
     A run that is under way or ended well is returned as it is, unless the caller forces a new attempt. A failed or
     cancelled one is followed by a new attempt, which adopts every job that is already done or still running. Raises
-    Conflict while a run with another wish (other segments, another point in time) is under way.
+    Conflict while a run with another wish (other segments, another point in time) is under way. `traceparent` (W3C) is
+    the call's: a new run reports under it.
     """
     ledger = RunLedger(services.lake)
     for _ in range(3):
@@ -39,7 +40,7 @@ def start_run(services: RunServices, request: RunRequest) -> tuple[RunId, bool]:
             if not status.ended or (status.well and not is_other and not _wants_repetition(document, request)):
                 return latest, False
         run_id = latest.next_attempt if latest else RunId(request.kind, request.sales_week, 1)
-        if _create(services, ledger, run_id, request, {}):
+        if _create(services, ledger, run_id, request, {"traceparent": traceparent}):
             return run_id, True
     raise Conflict(f"others keep starting {request.kind} {request.sales_week}; look at GET /api/runs")
 
@@ -69,7 +70,7 @@ def _create(services: RunServices, ledger: RunLedger, run_id: RunId, request: Ru
     now = services.clock.now()
     document = {
         "started_at": now.isoformat(timespec="milliseconds"),
-        "code_version": services.settings.code_version, "replay_of": "", "redo_from": "",
+        "code_version": services.settings.code_version, "replay_of": "", "redo_from": "", "traceparent": "",
         "forced_by": str(run_id) if request.force else "",
     } | extra
     if not ledger.create(run_id, request, document):
@@ -93,7 +94,7 @@ def open_run(services: RunServices, request: dict[str, Any]) -> dict[str, Any]:
     """Return what the orchestrator needs to go through the run: its steps that are still to do, and its request."""
     document = RunLedger(services.lake).run(request["run_id"])
     _note_start(services, document)  # the call that created the run may have died before it could
-    services.telemetry.event("run_started", _dimensions(document) | {
+    services.telemetry.event("run_started", run_dimensions(document) | {
         "reason": document["request"]["reason"], "started_by": document["request"]["requested_by"]})
     todo = [step["name"] for step in document["steps"] if step["status"] not in ("succeeded", "skipped")]
     if todo:
@@ -129,7 +130,7 @@ def note_step(services: RunServices, request: dict[str, Any]) -> dict[str, Any]:
             key=f"gate_overridden/{document['run_id']}/{request['step']}",
         )
     services.telemetry.event(
-        "run_step", _dimensions(document) | {"step": request["step"], "status": step["status"]},
+        "run_step", run_dimensions(document) | {"step": request["step"], "status": step["status"]},
         {"seconds": _seconds(step["started_at"], step["ended_at"])},
     )
     # Once readers see the new week, a cancellation comes too late: the run finishes its books.
@@ -190,7 +191,7 @@ def close_run(services: RunServices, request: dict[str, Any]) -> dict[str, Any]:
         services.results.write_run(document | {"operation_id": operation_id(document)})
     except Exception as failure:  # the ledger is the truth: a result database that is down must not keep a run open
         logging.getLogger(__name__).exception("the run's row in the result tables")
-        services.telemetry.exception(failure, _dimensions(document))
+        services.telemetry.exception(failure, run_dimensions(document))
     _emit_end(services, document)
     services.telemetry.flush()
     return {"run_id": document["run_id"], "status": document["status"], "message": document["message"]}
@@ -204,7 +205,7 @@ def _emit_end(services: RunServices, document: Document) -> None:
     failed = next((step["name"] for step in document["steps"] if step["status"] == "failed"), "")
     services.telemetry.event(
         f"run_{document['status']}",
-        _dimensions(document) | {"status": document["status"], "message": document["message"], "step": failed},
+        run_dimensions(document) | {"status": document["status"], "message": document["message"], "step": failed},
         {key: float(value) for key, value in measures.items()} | {
             "seconds": _seconds(document["started_at"], document["ended_at"]),
             "failover_segments": float(document.get("failovers", 0)),
@@ -212,7 +213,7 @@ def _emit_end(services: RunServices, document: Document) -> None:
     )
     for phase, spent in document["cost"]["phases"].items():
         services.telemetry.event(
-            "run_cost", _dimensions(document) | {"phase": phase},
+            "run_cost", run_dimensions(document) | {"phase": phase},
             {"node_minutes": spent["node_minutes"], "amount": spent["cost"]},
         )
 
@@ -229,13 +230,6 @@ def request_cancel(services: RunServices, run_id: str, actor: str, reason: str) 
     document = RunLedger(services.lake).change_run(run_id, change)
     audit_operator(services, actor, "run_cancelled", run_id, {"reason": reason}, key=f"run_cancelled/{run_id}")
     return document
-
-
-def _dimensions(document: Document) -> dict[str, Any]:
-    return {
-        "run_id": document["run_id"], "kind": document["kind"], "sales_week": document["sales_week"],
-        "correlation_id": document["correlation_id"],
-    }
 
 
 def _seconds(start: str, end: str) -> float:

@@ -11,13 +11,13 @@ from typing import Any
 from domain import lake_paths
 from domain.errors import BlobNotFound
 from domain.sales_weeks import SalesWeek
-from orchestrators.deep_links import operation_id
 from orchestrators.drifting import note_drift
 from orchestrators.ledger import Document, RunLedger
 from orchestrators.publishing import current_version, published_bytes
 from orchestrators.reading import model_rows
 from orchestrators.realising import realise_weeks
 from orchestrators.services import RunServices
+from orchestrators.tracing import operation_id
 
 READERS = 8
 

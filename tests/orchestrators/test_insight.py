@@ -48,7 +48,7 @@ def deliver(world: World, sold: Callable[[int], float]) -> dict[str, Any]:
                   (("2017-W43", 6.0), ("2017-W44", 8.0), (WEEK, sold(number))) if units]
     lake.write(lake_paths.CURATED, f"{folder}deliveries.csv", ("\n".join(lines) + "\n").encode())
     lake.write_json(lake_paths.CURATED, f"{folder}manifest.json", {"pins": {"deliveries": {WEEK: "v"}}})
-    return {"run_id": f"weekly-{NEXT}-a1", "sales_week": NEXT, "correlation_id": "c",
+    return {"run_id": f"weekly-{NEXT}-a1", "kind": "weekly", "sales_week": NEXT, "correlation_id": "c",
             "folder": lake_paths.datastore_uri(lake_paths.CURATED, folder)}
 
 
@@ -59,6 +59,8 @@ def test_published_forecasts_are_measured_when_their_actuals_arrive(world: World
     assert (fast["run_id"], fast["sales_week"], fast["segment"]) == (run_id, WEEK, "r001-large-fast")
     assert fast["mape"] == pytest.approx(0.1) and fast["baseline_mape"] == pytest.approx(0.3)
     assert (slow["mape"], slow["rmse_0"], slow["evaluated"]) == (None, 9.0, 1)  # nothing sold: no percentage
+    sums = ("mape_excluded", "actual_units", "over_units", "under_units")
+    assert [[row[name] for name in sums] for row in rows] == [[0, 10.0, 0.0, 1.0], [1, 0.0, 9.0, 0.0]]
     assert world.services.results.realised == rows
     assert world.services.telemetry.events.count("forecast_realised") == 2
 

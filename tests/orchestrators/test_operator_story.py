@@ -27,6 +27,7 @@ from tests.orchestrators.world import WorkingJobs
 WEEK = "2017-W45"
 EARLIER_WEEK = "2017-W44"
 REGIONS = [f"r{number:02d}" for number in range(1, 15)]
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 BAD = ["r05-large-fast", "r05-large-slow", "r05-small-slow"]
 QUICK = [(0.0, "Queued"), (0.5, "Running"), (1.0, "Completed")]
 
@@ -79,10 +80,22 @@ class Office:
     plane: ControlPlane
     lake: BlobLake
 
-    def call(self, method: str, path: str, **body: Any) -> tuple[int, Any]:
+    def call(
+        self, method: str, path: str, headers: dict[str, str] | None = None, **body: Any
+    ) -> tuple[int, Any]:
         key = json.loads((self.host.data / "keys.json").read_text("utf-8"))["master"]
-        status, answer, _ = self.host.call(method, f"/api/{path}", body or None, {"x-functions-key": key})
+        sent = {"x-functions-key": key, **(headers or {})}
+        status, answer, _ = self.host.call(method, f"/api/{path}", body or None, sent)
         return status, answer
+
+    def operations(self, run_id: str) -> dict[str, set[str]]:
+        """The operation ids under which telemetry reported each kind of event of a run."""
+        found: dict[str, set[str]] = {}
+        for line in (self.host.data.parent / "local" / "telemetry.jsonl").read_text("utf-8").splitlines():
+            item = json.loads(line)
+            if item["dimensions"].get("run_id") == run_id:
+                found.setdefault(item["name"], set()).add(item["operation_id"])
+        return found
 
     def wait(self, run_id: str) -> dict[str, Any]:
         deadline = time.monotonic() + 800
@@ -129,9 +142,10 @@ def test_three_of_56_segments_fail_and_an_operator_replays_just_these(office: Of
     lives = office.plane.workspace.lives
     lives |= {f"weekly-{WEEK}-a1-{key}": [(0.0, "Running"), (0.5, "Failed")] for key in BAD}
     wish = {"kind": "weekly", "sales_week": WEEK}
-    status, started = office.call("POST", "runs", **wish)
+    traceparent = f"00-{TRACE}-00f067aa0ba902b7-01"
+    status, started = office.call("POST", "runs", {"traceparent": traceparent}, **wish)
     assert (status, started["is_new"]) == (202, True)
-    again = office.call("POST", "runs", **wish)[1]
+    again = office.call("POST", "runs", {"traceparent": f"00-{TRACE[::-1]}-00f067aa0ba902b7-01"}, **wish)[1]
     assert (again["run_id"], again["is_new"]) == (started["run_id"], False)
     run_id = started["run_id"]
 
@@ -143,6 +157,13 @@ def test_three_of_56_segments_fail_and_an_operator_replays_just_these(office: Of
     assert sorted(failed) == BAD and all("Azure ML reports that the job failed" in why for why in failed.values())
     assert office.call("GET", f"forecasts/{WEEK}")[0] == 404
 
+    # The trace of the call that started it is on the run, on every job as Azure ML has it, and on every event.
+    assert (shown["traceparent"], shown["operation_id"]) == (traceparent, TRACE)
+    assert {job.properties["tags"]["traceparent"] for job in office.plane.workspace.jobs.values()} == {traceparent}
+    told = office.operations(run_id)
+    assert {"run_started", "run_step", "aml_job_state", "run_failed", "run_cost"} <= set(told)
+    assert all(operations == {TRACE} for operations in told.values()), told
+
     # A dry run lists exactly the three; the replay does them and nothing else again.
     status, planned = office.call("POST", f"runs/{run_id}/replay", dry_run=True)
     assert status == 200 and not planned["started"]
@@ -152,6 +173,9 @@ def test_three_of_56_segments_fail_and_an_operator_replays_just_these(office: Of
     assert status == 202 and replayed["run_id"] == f"weekly-{WEEK}-a2"
     outcome = office.wait(replayed["run_id"])
     assert outcome["status"] == "succeeded", outcome["message"]
+    told = office.operations(replayed["run_id"])  # a call without a trace: the run's own operation, not its elder's
+    assert {"model_evaluated", "region_scored", "week_published"} <= set(told)
+    assert len(set.union(*told.values())) == 1 and set.union(*told.values()) != {TRACE}
     new = {name.removeprefix(f"{replayed['run_id']}-") for name in set(office.plane.workspace.jobs) - before}
     assert new == {*BAD, *(f"score-{region}" for region in REGIONS)}
 
