@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from domain import lake_paths
 from domain.errors import BlobConflict, BlobNotFound, NotFound, Unavailable
@@ -16,6 +19,10 @@ from domain.runs import PLANS, RunId, RunRequest, RunStatus, StepRecord
 Document = dict[str, Any]
 MAX_TRIES = 30  # parallel submitters of one run meet here; each try is one small write
 READERS = 8
+MOST_KEPT = 1000  # documents of ended runs that a process keeps for its lists; each has some five kilobytes
+
+_ended: WeakKeyDictionary[Lake, dict[str, str]] = WeakKeyDictionary()
+_ended_lock = threading.Lock()
 
 
 class RunLedger:
@@ -108,9 +115,23 @@ class RunLedger:
         yield from self.named(self.run_ids()[:limit])
 
     def named(self, ids: Sequence[RunId]) -> Iterator[Document]:
-        """Yield the documents of these runs, in order."""
+        """Yield the documents of these runs, in order. One that has ended is read once: it does not change any more."""
+        with _ended_lock:
+            kept = dict(_ended.get(self._lake, {}))
+        missing = [str(run) for run in ids if str(run) not in kept]
         with ThreadPoolExecutor(READERS) as pool:
-            yield from pool.map(lambda run: self.run(str(run)), ids)
+            read = dict(zip(missing, pool.map(self.run, missing), strict=True))
+        self._keep(read)
+        for run in map(str, ids):
+            yield read[run] if run in read else json.loads(kept[run])
+
+    def _keep(self, read: dict[str, Document]) -> None:
+        ended = {run: json.dumps(found) for run, found in read.items() if RunStatus(found["status"]).ended}
+        with _ended_lock:
+            kept = _ended.setdefault(self._lake, {})
+            kept.update(ended)
+            for run in list(kept)[:-MOST_KEPT]:
+                del kept[run]
 
     def latest_attempt(self, kind: str, sales_week: str) -> RunId | None:
         """Return the newest attempt of a kind and week, or None."""

@@ -11,10 +11,11 @@ import pytest
 from adapters.lake import BlobLake
 from domain.errors import BlobConflict
 from domain.runs import RunRequest
+from domain.sales_weeks import SalesWeek
 from orchestrators.audit import read_audit
 from orchestrators.job_watch import plan_phase, submit_units
 from orchestrators.ledger import RunLedger
-from orchestrators.runs import open_run, start_run
+from orchestrators.runs import close_run, open_run, start_run
 from tests.orchestrators.conftest import ScriptedServices
 
 KEYS = [f"r{number:02d}-large-baseline" for number in range(1, 41)]
@@ -102,3 +103,34 @@ def test_a_document_that_is_changed_by_many_at_once_keeps_every_change(services:
         list(pool.map(change, range(24)))
     document = ledger.run(run_id) if path == "run.json" else ledger.jobs(run_id, "train") or {}
     assert {document[f"n{number}"] for number in range(24)} == set(range(24))
+
+
+class Counting:
+    """Storage that counts what is read."""
+
+    def __init__(self, lake: BlobLake) -> None:
+        self._lake = lake
+        self.reads = 0
+
+    def read_json(self, container: str, path: str) -> Any:
+        self.reads += 1
+        return self._lake.read_json(container, path)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._lake, name)
+
+
+def test_lists_read_an_ended_run_once_and_a_running_one_every_time(services: ScriptedServices) -> None:
+    counting = Counting(services.lake)
+    ledger = RunLedger(counting)  # type: ignore[arg-type]
+    for week in ("2017-W43", "2017-W44", "2017-W45"):
+        start_run(services, replace(WISH, sales_week=SalesWeek.parse(week)))
+        if week != "2017-W45":
+            close_run(services, {"run_id": f"weekly-{week}-a1"})
+    first = list(ledger.runs())
+    assert [run["status"] for run in first] == ["running", "failed", "failed"] and counting.reads == 3
+    first[1]["status"] = "whatever a reader does to its copy"
+    assert [run["status"] for run in ledger.runs()] == ["running", "failed", "failed"] and counting.reads == 4
+    close_run(services, {"run_id": "weekly-2017-W45-a1"})
+    assert [run["status"] for run in ledger.runs(2)] == ["failed", "failed"]
+    assert len(list(RunLedger(services.lake).runs())) == 3  # another storage account has its own runs
