@@ -300,12 +300,13 @@ def _metric_row(run_id: str, row: Mapping[str, Any]) -> dict[str, Any]:
 
 def _realised_row(row: Mapping[str, Any], measured_at: datetime) -> dict[str, Any]:
     segment, week = Segment.parse(row["segment"]), str(row["sales_week"])
-    numbers = ("mape", "baseline_mape", "rmse_0", "rmse_all", "wape", "baseline_wape", "bias")
+    numbers = ("mape", "baseline_mape", "rmse_0", "rmse_all", "wape", "baseline_wape", "bias", "actual_units",
+               "over_units", "under_units")
     return {
         "run_id": row["run_id"], "sales_week": week, "segment": segment.key, "week_start": SalesWeek.parse(week).monday,
         "region": segment.region, "store_format": segment.store_format, "velocity": segment.velocity,
         **{name: _number(row.get(name)) for name in numbers}, "evaluated": row.get("evaluated"),
-        "measured_at": measured_at,
+        "mape_excluded": row.get("mape_excluded"), "measured_at": measured_at,
     }
 
 

@@ -39,8 +39,14 @@ VIEWS: Mapping[str, str] = {
         SELECT d.* FROM drift AS d JOIN current_runs AS c ON c.run_id = d.run_id""",
     "current_costs": """
         SELECT k.* FROM costs AS k JOIN current_runs AS c ON c.run_id = k.run_id""",
+    # A week's segments may come from several runs, so the newest measurement of each segment counts.
     "current_realised": """
-        SELECT a.* FROM realised AS a JOIN current_runs AS c ON c.run_id = a.run_id AND c.sales_week = a.sales_week""",
+        SELECT a.* FROM realised AS a
+        WHERE NOT EXISTS (
+            SELECT 1 FROM realised AS newer
+            WHERE newer.sales_week = a.sales_week AND newer.segment = a.segment
+              AND (newer.measured_at > a.measured_at
+                   OR (newer.measured_at = a.measured_at AND newer.run_id > a.run_id)))""",
     "current_quality": """
         SELECT q.* FROM quality AS q
         WHERE NOT EXISTS (
@@ -158,7 +164,9 @@ def schema() -> ResultsSchema:
         Column("velocity", name, nullable=False), Column("mape", Float), Column("baseline_mape", Float),
         Column("rmse_0", Float), Column("rmse_all", Float), Column("wape", Float), Column("baseline_wape", Float),
         Column("bias", Float), Column("evaluated", Integer), Column("measured_at", moment, nullable=False),
-        PrimaryKeyConstraint("run_id", "sales_week", "segment"),
+        Column("mape_excluded", Integer), Column("actual_units", Float), Column("over_units", Float),
+        Column("under_units", Float), PrimaryKeyConstraint("run_id", "sales_week", "segment"),
+        Index("ix_realised_week", "sales_week", "segment"),
     )
     Table(
         "costs", metadata,
@@ -197,5 +205,23 @@ def _add_realised(connection: Connection) -> None:
     _create_views(connection)
 
 
+def _add_realised_units(connection: Connection) -> None:
+    """Give the table the columns by which its rows add up, and make its view see them: `*` is read when it is made."""
+    from sqlalchemy import inspect, text
+
+    table = schema()["realised"]
+    known = {column["name"] for column in inspect(connection).get_columns(table.name)}
+    for column in table.columns:
+        if column.name not in known:
+            kind = column.type.compile(connection.dialect)
+            connection.execute(text(f"ALTER TABLE {table.name} ADD {column.name} {kind}"))
+    for index in table.indexes:
+        index.create(connection, checkfirst=True)
+    connection.execute(text("DROP VIEW current_realised"))
+    _create_views(connection)
+
+
 # Applied in order, each once; a later change of the schema is a further entry and never an edit of an old one.
-MIGRATIONS: tuple[Callable[[Connection], None], ...] = (_create_tables, _create_views, _add_realised)
+MIGRATIONS: tuple[Callable[[Connection], None], ...] = (
+    _create_tables, _create_views, _add_realised, _add_realised_units,
+)

@@ -18,6 +18,7 @@ from domain.sales_weeks import SalesWeek
 from orchestrators.ledger import Document, RunLedger
 from orchestrators.publishing import published_bytes
 from orchestrators.services import RunServices
+from orchestrators.tracing import run_dimensions
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,8 +55,8 @@ def realise_weeks(services: RunServices, run: Document) -> list[Document]:
     for row in rows:
         services.telemetry.event(
             "forecast_realised",
-            {"run_id": run["run_id"], "correlation_id": run["correlation_id"], "sales_week": row["sales_week"],
-             "forecast_run_id": row["run_id"], "segment": row["segment"], "region": row["segment"].split("-")[0]},
+            run_dimensions(run) | {"sales_week": row["sales_week"], "forecast_run_id": row["run_id"],
+                                   "segment": row["segment"], "region": row["segment"].split("-")[0]},
             {key: row[key] for key in ("mape", "baseline_mape", "rmse_0", "rmse_all", "wape", "bias")
              if row[key] is not None},
         )
@@ -103,7 +104,8 @@ def _week_rows(
             "run_id": runs.get(str(segment), manifest["run_id"]), "sales_week": str(week), "segment": str(segment),
             "mape": values.mape, "baseline_mape": reference.mape, "rmse_0": values.rmse_zero,
             "rmse_all": values.rmse_all, "wape": values.wape, "baseline_wape": reference.wape, "bias": values.bias,
-            "evaluated": values.n,
+            "evaluated": values.n, "mape_excluded": values.n_excluded_from_mape, "actual_units": own.sum_actual,
+            "over_units": own.sum_over, "under_units": own.sum_under,
         })
     return rows
 

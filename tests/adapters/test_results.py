@@ -135,14 +135,17 @@ def test_drift_is_replaced_by_run(store: SqlResults) -> None:
     assert len(store.read("drift")) == 1
 
 
-def test_realised_accuracy_is_replaced_and_current_shows_the_week_s_own_run(store: SqlResults) -> None:
+def test_realised_accuracy_is_replaced_and_the_newest_of_each_segment_is_current(store: SqlResults) -> None:
     row = {"run_id": "weekly-2017-W45-a1", "sales_week": "2017-W45", "segment": "r01-large-fast", "mape": 0.5}
-    store.write_realised([row, row | {"run_id": "weekly-2017-W45-a2"}])
-    store.write_realised([row | {"mape": 0.4, "baseline_mape": float("nan")}])
-    store.set_current("2017-W45", "weekly-2017-W45-a1")
-    (kept,) = store.read("current_realised")
+    store.write_realised([row, row | {"run_id": "weekly-2017-W45-a2"}, row | {"segment": "r01-large-slow"}])
+    store.write_realised([row | {"mape": 0.4, "baseline_mape": float("nan"), "over_units": 3, "mape_excluded": 1}])
+    # The second run made one segment only and carried the other over; both are what readers of the week were given.
+    store.set_current("2017-W45", "weekly-2017-W45-a2")
+    kept, other = store.read("current_realised", order_by=["segment"])
     assert (kept["mape"], kept["baseline_mape"], kept["velocity"]) == (0.4, None, "fast")
-    assert len(store.read("realised")) == 2
+    assert (kept["over_units"], kept["mape_excluded"], kept["actual_units"]) == (3.0, 1, None)
+    assert (other["segment"], other["run_id"]) == ("r01-large-slow", "weekly-2017-W45-a1")
+    assert len(store.read("realised")) == 3
 
 
 def test_a_database_of_an_earlier_version_gets_what_is_new(tmp_path: Path) -> None:
@@ -150,11 +153,24 @@ def test_a_database_of_an_earlier_version_gets_what_is_new(tmp_path: Path) -> No
     store = open_results(url)
     with store._transaction() as connection:
         for statement in ("DROP VIEW current_realised", "DROP TABLE realised",
-                          "DELETE FROM schema_versions WHERE version = 3"):
+                          "DELETE FROM schema_versions WHERE version >= 3"):
             connection.exec_driver_sql(statement)
     store.write_run(RUN)
     assert store.version() == 2
     assert open_results(url).read("current_realised") == [] and len(store.read("runs")) == 1
+
+
+def test_rows_of_a_table_that_gets_columns_are_kept(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/results.db"
+    store = open_results(url)
+    store.write_realised([{"run_id": "r", "sales_week": "2017-W45", "segment": "r01-large-fast", "mape": 0.5}])
+    with store._transaction() as connection:
+        connection.exec_driver_sql("DROP INDEX ix_realised_week")
+        for column in ("mape_excluded", "actual_units", "over_units", "under_units"):
+            connection.exec_driver_sql(f"ALTER TABLE realised DROP COLUMN {column}")
+        connection.exec_driver_sql("DELETE FROM schema_versions WHERE version = 4")
+    (row,) = open_results(url).read("current_realised")
+    assert (row["mape"], row["under_units"]) == (0.5, None)
 
 
 def test_migrating_again_or_from_two_threads_at_once_is_harmless(tmp_path: Path) -> None:
@@ -205,4 +221,4 @@ def test_the_schema_is_valid_for_sql_server() -> None:
     assert "week_start DATE NOT NULL" in ddl
     assert "DATETIME2(6)" in ddl
     assert " VARCHAR" not in ddl and "TEXT" not in ddl and " DATETIME " not in ddl
-    assert all("JOIN current_runs" in query or "quality" in query for query in VIEWS.values())
+    assert all("JOIN current_runs" in query or "NOT EXISTS" in query for query in VIEWS.values())
