@@ -10,13 +10,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from domain.errors import BadRequest, BadSetting
 from domain.lake_paths import CONTAINERS
-from domain.ports import Clock, Jobs, Lake, OnlineEndpoint, Registry, Results, Telemetry
+from domain.ports import BatchEndpoint, Clock, Jobs, Lake, OnlineEndpoint, Registry, Results, Telemetry
 from domain.scenario import Scenario
 from settings import Settings
+
+if TYPE_CHECKING:
+    from adapters.jobs_local import LocalJobs
 
 APP_FOLDER = Path(__file__).resolve().parent
 
@@ -61,6 +64,10 @@ class Services:
             from adapters.jobs_azureml import connect_jobs
 
             return connect_jobs(self.settings, APP_FOLDER)
+        return self._local_jobs
+
+    @cached_property
+    def _local_jobs(self) -> LocalJobs:
         from adapters.jobs_local import LocalJobs
 
         return LocalJobs(
@@ -95,6 +102,20 @@ class Services:
         from adapters.endpoint_router import RouterEndpoint
 
         return RouterEndpoint(self.settings.online_endpoint)
+
+    @cached_property
+    def batch_endpoint(self) -> BatchEndpoint:
+        """The batch endpoint of the same platform."""
+        found = self.settings
+        if found.ml_platform == "azureml":
+            from adapters.azureml_client import AzureMl
+            from adapters.batch_endpoint_azureml import AzureMlBatchEndpoint
+
+            workspace = AzureMl(found.aml_subscription_id, found.aml_resource_group, found.aml_workspace)
+            return AzureMlBatchEndpoint(workspace, found.batch_endpoint, APP_FOLDER, found.aml_compute)
+        from adapters.batch_endpoint_local import LocalBatchEndpoint
+
+        return LocalBatchEndpoint(self._local_jobs, self.lake, found.batch_endpoint)
 
     @cached_property
     def results(self) -> Results:

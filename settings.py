@@ -45,6 +45,7 @@ class Settings:
     aml_workspace: str  # AML_WORKSPACE
     aml_compute: str  # AML_COMPUTE: name of the compute cluster
     online_endpoint: str  # ONLINE_ENDPOINT: whose deployments are rolled out; a router's URL, with azureml a name
+    batch_endpoint: str  # BATCH_ENDPOINT: name of the batch endpoint whose default deployment is switched
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> Settings:
@@ -99,4 +100,5 @@ _DEFAULTS = {
     "MAX_FAILED_SHARE": "0.1",
     "NODE_PRICE_PER_HOUR": "0.3",
     "RUN_BUDGET": "0",
+    "BATCH_ENDPOINT": "shelfcast-batch",
 }

@@ -85,6 +85,15 @@ class AzureMl:
                 connection_timeout=CONNECT_SECONDS, read_timeout=READ_SECONDS, **cloud,
             )
 
+    def token(self) -> str:
+        """Return a bearer token for the workspace's endpoints; raise Unavailable if there is none now."""
+        client = self.client
+        with self.errors("signing in to Azure ML"):
+            from azure.ai.ml._azure_environments import _get_aml_resource_id_from_metadata, _resource_to_scopes
+
+            scopes = _resource_to_scopes(_get_aml_resource_id_from_metadata())  # as the SDK's own invoke has them
+            return str(client._credential.get_token(*scopes).token)
+
     @property
     def scope(self) -> tuple[str, str]:
         """Resource group and workspace, as the SDK's REST layer wants them."""
@@ -138,6 +147,16 @@ def _cloud() -> dict[str, Any]:
         "active_directory": cloud["authentication"]["loginEndpoint"], "aml_resource_id": f"https://ml.azure.{domain}",
         "storage_endpoint": cloud["suffixes"]["storage"], "registry_discovery_endpoint": f"https://eastus.api.azureml.{domain}/",
     }}
+
+
+def state_word(state: Any) -> str:
+    """Return a provisioning state in small letters; the SDK has enums here whose text is not their value."""
+    return str(getattr(state, "value", state)).lower()
+
+
+def is_settled(state: Any) -> bool:
+    """Whether no change of an endpoint is under way."""
+    return state_word(state) in ("succeeded", "failed", "canceled")
 
 
 def tag_values(tags: Mapping[str, Any]) -> dict[str, str]:

@@ -7,18 +7,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from adapters.azure_errors import azure_errors
-from adapters.azureml_client import AzureMl
+from adapters.azureml_client import AzureMl, is_settled
 from adapters.endpoint_probe import probe
-from domain.errors import BadRequest
+from domain.errors import BadRequest, Conflict
 from domain.rollout import Probe
 
 if TYPE_CHECKING:
     from azure.ai.ml.entities import OnlineEndpoint
-    from azure.identity import DefaultAzureCredential
-
-SCOPE = "https://ml.azure.com/.default"
-SETTLED = frozenset({"succeeded", "failed", "canceled"})
 
 
 @dataclass(frozen=True)
@@ -34,38 +29,38 @@ class AzureMlEndpoint:
         The platform takes minutes, so nothing here waits: the caller comes again with the same shares.
         """
         endpoint = self._endpoint()
-        if str(endpoint.provisioning_state).lower() not in SETTLED:
+        if not is_settled(endpoint.provisioning_state):
             return False
         if _shares(endpoint.traffic) == _shares(live) and _shares(endpoint.mirror_traffic) == _shares(mirror):
             return True
-        unknown = sorted((set(live) | set(mirror)) - set(endpoint.traffic))
-        if unknown:  # reading an endpoint lists every deployment, those without traffic as 0
+        # Reading an endpoint lists every deployment as live (those without traffic as 0) or as mirrored.
+        unknown = sorted((set(live) | set(mirror)) - set(endpoint.traffic) - set(endpoint.mirror_traffic))
+        if unknown:
             raise BadRequest(f"endpoint {self.name} has no deployment {', '.join(unknown)}", field="candidate",
                              value=unknown[0], remedy="deploy it first, without traffic")
         endpoint.traffic, endpoint.mirror_traffic = dict(live), dict(mirror)
-        with azure_errors(f"setting the traffic of {self.name}", endpoint=self.name):
-            self.workspace.client.online_endpoints.begin_create_or_update(endpoint)
+        try:
+            with self.workspace.errors(f"setting the traffic of {self.name}", endpoint=self.name):
+                self.workspace.client.online_endpoints.begin_create_or_update(endpoint)
+        except Conflict:  # another change of the endpoint is under way; it ends
+            return False
         return False
 
     def ask(self, body: Mapping[str, Any], deployment: str = "") -> Probe:
-        """Send one request; the SDK's own invoke keeps the deployment's header for later calls, so it is not used."""
-        token = self._credential.get_token(SCOPE).token
-        return probe(self._address, body, {"Authorization": f"Bearer {token}"}, deployment)
+        """Send one request; the SDK's own invoke keeps the deployment's header for later calls, so it is not used.
+
+        Raise Unavailable if there is no token or the endpoint cannot be found out: that says nothing of deployments.
+        """
+        return probe(self._address, body, {"Authorization": f"Bearer {self.workspace.token()}"}, deployment)
 
     def _endpoint(self) -> OnlineEndpoint:
-        with azure_errors(f"reading endpoint {self.name}", endpoint=self.name):
+        with self.workspace.errors(f"reading endpoint {self.name}", endpoint=self.name):
             found: OnlineEndpoint = self.workspace.client.online_endpoints.get(self.name)
         return found
 
     @cached_property
     def _address(self) -> str:
         return str(self._endpoint().scoring_uri)
-
-    @cached_property
-    def _credential(self) -> DefaultAzureCredential:
-        from azure.identity import DefaultAzureCredential
-
-        return DefaultAzureCredential()
 
 
 def _shares(shares: Mapping[str, int] | None) -> dict[str, int]:

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from adapters.jobs_component import load_launch
+from adapters.jobs_component import Launch, load_launch
 from adapters.jobs_local_folders import HAND_OVER, JobFolder, State, make_root, ring
 from adapters.jobs_payload import JOB_NAME, PAYLOAD_HASH, check_name, other_payload, payload_hash
 from domain.errors import Unavailable
@@ -58,7 +58,10 @@ class LocalJobs:
     def submit(self, spec: JobSpec) -> str:
         """Make sure that the job exists; adopt one of the same payload, raise JobRejected for another."""
         check_name(spec)
-        launch = load_launch(self.project, spec)
+        return self.start(spec, load_launch(self.project, spec))
+
+    def start(self, spec: JobSpec, launch: Launch) -> str:
+        """Make sure that the job exists, as submit does, with a command that no pipeline file names."""
         wanted = payload_hash(spec, launch.component)
         folder = JobFolder(self.root, spec.name)
         existing = folder.spec()

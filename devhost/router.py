@@ -21,6 +21,7 @@ DEPLOYMENT_HEADER = "azureml-model-deployment"
 STRIDE = 37  # coprime with 100: any hundred requests in a row are shared out exactly
 SECONDS = 30.0
 MIRRORED_AT_ONCE = 8
+MAX_MIRROR = 50  # per cent, as Azure ML has it
 Reply = tuple[int, str, bytes]
 
 
@@ -43,11 +44,13 @@ class Router:
         self._copies.shutdown()
 
     def set_traffic(self, live: Mapping[str, int], mirror: Mapping[str, int]) -> None:
-        """Set the shares; raise ValueError for an unknown deployment or shares that are not 100 per cent."""
+        """Set the shares; raise ValueError for what Azure ML refuses: an unknown deployment, shares out of bounds."""
         if (set(live) | set(mirror)) - set(self.deployments):
             raise ValueError(f"the deployments are {', '.join(self.deployments)}")
-        if sum(live.values()) != 100 or any(not 0 <= share <= 100 for share in [*live.values(), *mirror.values()]):
-            raise ValueError("live shares must add up to 100, mirrored ones lie between 0 and 100")
+        if sum(live.values()) != 100 or any(not 0 <= share <= 100 for share in live.values()):
+            raise ValueError("live shares must add up to 100")
+        if len(mirror) > 1 or any(not 0 <= share <= MAX_MIRROR or live.get(name) for name, share in mirror.items()):
+            raise ValueError(f"one deployment without live traffic may be mirrored, at most {MAX_MIRROR} per cent")
         with self._lock:
             self.live, self.mirror, self.counts = dict(live), dict(mirror), Counter()
 

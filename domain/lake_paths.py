@@ -89,6 +89,21 @@ def model_folder(job_name: str) -> str:
     return f"{job_name}/"
 
 
+def deployment_folder(deployment: str) -> str:
+    """Folder of a deployment's models, features and sample (prefix, with the final slash)."""
+    return f"deployments/{deployment}/"
+
+
+def deployment_document(deployment: str) -> str:
+    """What is in a deployment's folder, written when the folder is whole."""
+    return f"deployments/{deployment}.json"
+
+
+def rollout_document(rollout_id: str) -> str:
+    """Ledger document of a rollout: plan, stages, outcome."""
+    return f"rollouts/{rollout_id}.json"
+
+
 def staging_folder(week: SalesWeek, run_id: str) -> str:
     """Folder of a run's forecasts before they are published (prefix, with the final slash)."""
     return f"{week}/{run_id}/"

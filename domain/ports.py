@@ -170,6 +170,32 @@ class OnlineEndpoint(Protocol):
         """Send one request to the named deployment, or to whichever is due; a failure is in the answer's status."""
 
 
+class BatchEndpoint(Protocol):
+    """One batch endpoint: a stable name, a deployment a set of models, one of them the default."""
+
+    def default(self) -> str:
+        """Return the name of the default deployment, empty if there is none."""
+
+    def deploy(self, deployment: str, models: str) -> bool:
+        """Make sure that there is a deployment of this name with the models of a folder; return whether it is ready.
+
+        Safe to repeat. Raise Conflict if the name has other models or could not be made ready.
+        """
+
+    def invoke(self, deployment: str, data: str, out: str) -> str:
+        """Start scoring a folder of feature rows by the named deployment and return the name of the job.
+
+        `data` and `out` are datastore URIs; the rows are in `out`/forecasts.csv when the job has completed. Raise
+        BadRequest or NotFound for a deployment that is not there.
+        """
+
+    def set_default(self, deployment: str) -> bool:
+        """Make a deployment the default; return whether it is in force. Safe to repeat.
+
+        Raise BadRequest for a deployment that the endpoint does not have.
+        """
+
+
 class Results(Protocol):
     """Tables for Power BI, the order system and the dashboard. Every write is idempotent by run."""
 

@@ -67,6 +67,14 @@ def roll_out(context: df.DurableOrchestrationContext):  # type: ignore[no-untype
     return (yield from orchestrate(context))
 
 
+@blueprint.orchestration_trigger(context_name="context", orchestration=names.ROLL_OUT_BATCH)
+def roll_out_batch(context: df.DurableOrchestrationContext):  # type: ignore[no-untyped-def]
+    """The rollout of a batch deployment."""
+    from orchestrators.batch_rollout import roll_out_batch as orchestrate
+
+    return (yield from orchestrate(context))
+
+
 @blueprint.activity_trigger(input_name="request", activity=names.SET_TRAFFIC)
 def set_traffic(request: dict) -> dict:  # type: ignore[type-arg]
     """See orchestrators.rollout.set_traffic."""
@@ -87,6 +95,14 @@ def probe_rollout(request: dict) -> dict:  # type: ignore[type-arg]
 def close_rollout(request: dict) -> dict:  # type: ignore[type-arg]
     """See orchestrators.rollout.close_rollout."""
     from orchestrators.rollout import close_rollout as body
+
+    return _call(body, request)
+
+
+@blueprint.activity_trigger(input_name="request", activity=names.ADVANCE_BATCH)
+def advance_batch(request: dict) -> dict:  # type: ignore[type-arg]
+    """See orchestrators.batch_rollout.advance_batch."""
+    from orchestrators.batch_rollout import advance_batch as body
 
     return _call(body, request)
 

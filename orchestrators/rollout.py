@@ -78,8 +78,12 @@ def _back(patience: Patience, state: dict[str, Any]) -> Steps:
 
 
 def set_traffic(services: RunServices, request: dict[str, Any]) -> dict[str, Any]:
-    """Bring the endpoint to the stage's shares; {"again"} until they are in force."""
+    """Bring the endpoint to the stage's shares; {"again"} until they are in force, or the rollout is cancelled."""
     stage = request["stage"]
+    plan = RolloutPlan.from_dict(request["plan"])
+    cancelled = rollout_document(services, request["rollout_id"])[0].get("cancelled", "")
+    if cancelled and stage["live"] != plan.before.live:
+        return {"failed": cancelled}
     if not services.online_endpoint.set_traffic(stage["live"], stage["mirror"]):
         return {"again": SETTLE_SECONDS}
     return {}
@@ -88,7 +92,7 @@ def set_traffic(services: RunServices, request: dict[str, Any]) -> dict[str, Any
 def probe_rollout(services: RunServices, request: dict[str, Any]) -> dict[str, Any]:
     """Ask the sample of both deployments by name, and of the endpoint once the candidate has traffic; judge."""
     plan = RolloutPlan.from_dict(request["plan"])
-    cancelled = _document(services, request["rollout_id"])[0].get("cancelled", "")
+    cancelled = rollout_document(services, request["rollout_id"])[0].get("cancelled", "")
     old, new = (
         [services.online_endpoint.ask(body, deployment=name) for body in plan.sample]
         for name in (plan.production, plan.candidate)
@@ -116,33 +120,38 @@ def start_rollout(services: RunServices, wish: Mapping[str, Any]) -> tuple[str, 
     rollout is running.
     """
     plan = RolloutPlan.from_dict(wish)
-    path = _path(plan.rollout_id)
     _ = services.online_endpoint  # refuses an app without one before anything is written
+    return open_rollout(services, plan.rollout_id, plan.to_dict())
+
+
+def open_rollout(services: RunServices, rollout_id: str, plan: Mapping[str, Any]) -> tuple[str, bool]:
+    """Write a rollout of either kind into the ledger, as start_rollout says."""
+    path = lake_paths.rollout_document(rollout_id)
     for blob in services.lake.list(lake_paths.RUNS, "rollouts/"):
         document, _ = services.lake.read_json(lake_paths.RUNS, blob.path)
         if blob.path == path:
-            return plan.rollout_id, document["status"] == RUNNING
+            return rollout_id, document["status"] == RUNNING
         if document["status"] == RUNNING:
             raise Conflict(f"{document['rollout_id']} is running", rollout_id=document["rollout_id"],
                            remedy="wait for it, or cancel it")
     services.lake.write_json(lake_paths.RUNS, path, {
-        "schema": "shelfcast.rollout/1", "rollout_id": plan.rollout_id, "status": RUNNING, "plan": plan.to_dict(),
+        "schema": "shelfcast.rollout/1", "rollout_id": rollout_id, "status": RUNNING, "plan": plan,
         "stages": [], "started_at": services.clock.now().isoformat(), "message": "",
     }, if_none_match=True)
-    audit_operator(services, plan.requested_by, "rollout_started", plan.rollout_id, {"reason": plan.reason},
-                   key=plan.rollout_id)
-    return plan.rollout_id, True
+    audit_operator(services, plan["requested_by"], "rollout_started", rollout_id, {"reason": plan["reason"]},
+                   key=rollout_id)
+    return rollout_id, True
 
 
 def cancel_rollout(services: RunServices, rollout_id: str, actor: str, reason: str) -> dict[str, Any]:
     """Ask a rollout to stop and roll back at its next look; raise BadRequest, NotFound, or Conflict if it has ended."""
     if not reason:
         raise BadRequest("a cancellation needs a reason", field="reason", remedy="say why")
-    document, etag = _document(services, rollout_id)
+    document, etag = rollout_document(services, rollout_id)
     if document["status"] != RUNNING:
         raise Conflict(f"{rollout_id} has ended: {document['status']}", rollout_id=rollout_id)
     document["cancelled"] = f"cancelled by {actor}: {reason}"
-    services.lake.write_json(lake_paths.RUNS, _path(rollout_id), document, if_match=etag)
+    services.lake.write_json(lake_paths.RUNS, lake_paths.rollout_document(rollout_id), document, if_match=etag)
     audit_operator(services, actor, "rollout_cancelled", rollout_id, {"reason": reason})
     return document
 
@@ -150,11 +159,12 @@ def cancel_rollout(services: RunServices, rollout_id: str, actor: str, reason: s
 def close_rollout(services: RunServices, request: dict[str, Any]) -> dict[str, Any]:
     """Keep the outcome; doing it again changes nothing."""
     rollout_id, status = request["rollout_id"], request["status"]
-    document, etag = _document(services, rollout_id)
+    document, etag = rollout_document(services, rollout_id)
     if document["status"] == RUNNING:
         ended = {"status": status, "stages": request["stages"], "message": request["stopped"],
                  "ended_at": services.clock.now().isoformat()}
-        services.lake.write_json(lake_paths.RUNS, _path(rollout_id), document | ended, if_match=etag)
+        path = lake_paths.rollout_document(rollout_id)
+        services.lake.write_json(lake_paths.RUNS, path, document | ended, if_match=etag)
     append_audit(services.lake, services.clock.now(), "rollout", f"rollout_{status}", rollout_id,
                  {"message": request["stopped"]}, key=f"{rollout_id}/end")
     return {"rollout_id": rollout_id, "status": status, "message": request["stopped"]}
@@ -162,15 +172,12 @@ def close_rollout(services: RunServices, request: dict[str, Any]) -> dict[str, A
 
 def show_rollout(services: RunServices, rollout_id: str) -> dict[str, Any]:
     """Return plan, stages and outcome; raise NotFound."""
-    return _document(services, rollout_id)[0]
+    return rollout_document(services, rollout_id)[0]
 
 
-def _document(services: RunServices, rollout_id: str) -> tuple[dict[str, Any], str]:
+def rollout_document(services: RunServices, rollout_id: str) -> tuple[dict[str, Any], str]:
+    """Return a rollout's document and its ETag; raise NotFound."""
     try:
-        return services.lake.read_json(lake_paths.RUNS, _path(rollout_id))
+        return services.lake.read_json(lake_paths.RUNS, lake_paths.rollout_document(rollout_id))
     except BlobNotFound as error:
         raise NotFound(f"there is no rollout {rollout_id!r}", rollout_id=rollout_id) from error
-
-
-def _path(rollout_id: str) -> str:
-    return f"rollouts/{rollout_id}.json"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from domain.ports import Clock, Jobs, Lake, OnlineEndpoint, Registry, Results, Telemetry
+from domain.ports import BatchEndpoint, Clock, Jobs, Lake, OnlineEndpoint, Registry, Results, Telemetry
 from domain.scenario import Scenario
 from settings import Settings
 
@@ -39,6 +39,10 @@ class RunServices(Protocol):
     @property
     def online_endpoint(self) -> OnlineEndpoint:
         """The endpoint whose deployments are rolled out; raises BadRequest where none is named."""
+
+    @property
+    def batch_endpoint(self) -> BatchEndpoint:
+        """The endpoint whose default deployment other batch clients get."""
 
     @property
     def results(self) -> Results:

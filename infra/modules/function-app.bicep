@@ -55,6 +55,7 @@ var productSettings = {
   AML_WORKSPACE: workspaceName
   AML_COMPUTE: computeName
   ONLINE_ENDPOINT: 'shelfcast-online'
+  BATCH_ENDPOINT: 'shelfcast-batch'
 }
 
 // What the Functions host, its extensions and the Azure SDK read.

@@ -6,6 +6,7 @@ only the store: features are made once a week in batch, so that an answer takes 
 
 from __future__ import annotations
 
+import csv
 import json
 import time
 from collections.abc import Mapping
@@ -16,11 +17,15 @@ from typing import Any
 import numpy as np
 
 from domain.errors import BadRequest, IntegrityError, NotFound
+from domain.sales_weeks import SalesWeek
 from ml_jobs.forecasting import features, model_files, scoring
 from ml_jobs.forecasting.panel import Panel
 from ml_jobs.forecasting.scheme import Segments
 
 FEATURE_FILE = "features.npz"
+SAMPLE_FOLDER = "sample"
+DEPLOYMENT_FILE = "deployment.json"
+SAMPLE_SERIES = 100  # of each model, at most
 MAX_ROWS = 5000  # more is batch work
 Document = dict[str, Any]
 
@@ -138,6 +143,33 @@ def write_features(panel: Panel, segments: Segments, models: Path, path: Path) -
         count += len(series)
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savez(path, **arrays)
+    return count
+
+
+def write_sample(panel: Panel, segments: Segments, models: Path, out: Path, week: SalesWeek) -> int:
+    """Write feature rows of up to SAMPLE_SERIES active series of each model, `MODEL.WEEK.csv`; return how many rows.
+
+    This is what the batch deployment's script reads. A file has every column that this code makes, not only those that
+    its model wants, so that a deployment of other models can be asked with the same file.
+    """
+    groups, texts = features.Groups(panel), features.category_texts(panel)
+    target, count = panel.weeks, 0
+    out.mkdir(parents=True, exist_ok=True)
+    for key, folder in scoring.model_folders(models).items():
+        series = segments.series_of(key)
+        series = series[panel.active()[series]]
+        series = series[:: max(1, len(series) // SAMPLE_SERIES)][:SAMPLE_SERIES]
+        if not len(series):
+            continue
+        block = features.build(panel, groups, series, target, target)
+        average = model_files.load(folder).baseline.forecast(panel, series)
+        with (out / f"{key}.{week}.csv").open("w", newline="", encoding="utf-8") as handle:
+            writer = csv.writer(handle, lineterminator="\n")
+            writer.writerow([*features.CATEGORIES, *block.names, "history_mean"])
+            for own, values, mean in zip(series, block.values, average, strict=True):
+                writer.writerow([*(texts[name][own] for name in features.CATEGORIES),
+                                 *(repr(float(value)) for value in values), repr(float(mean))])
+        count += len(series)
     return count
 
 

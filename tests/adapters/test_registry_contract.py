@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +18,7 @@ from domain.errors import Conflict, NotFound
 from domain.ports import ModelVersion, Registry
 from tests.control_plane.server import ControlPlane
 
+ROOT = Path(__file__).resolve().parents[2]
 NAME = "demand-r01-large-fast"
 PATH = "azureml://datastores/models/paths/weekly-2017-W45-a1-r01-large-fast/r01-large-fast/"
 TAGS = {"segment": "r01-large-fast", "trained_on": "2017-11-06", "mape": "0.31"}
@@ -112,3 +115,15 @@ def test_84_models_are_registered_and_promoted_in_seconds(tmp_path: Path, capsys
             f"CPU of all {time.process_time() - cpu:.1f} s"
         )
     assert time.process_time() - cpu < 10
+
+
+def test_showing_models_does_not_wait_for_mlflow(tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path / 'registry.sqlite'}"
+    assert MlflowRegistry(uri).models() == []
+    MlflowRegistry(uri).register(NAME, "3f2a9c", PATH, TAGS)
+    script = (
+        "import sys; from adapters.registry_mlflow import MlflowRegistry\n"
+        f"print([found.version for found in MlflowRegistry({uri!r}).models()], 'mlflow' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True, capture_output=True, text=True)
+    assert done.stdout.split("\n")[0] == "['3f2a9c'] False"

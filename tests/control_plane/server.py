@@ -28,6 +28,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from tests.control_plane.certificates import make_certificates
+from tests.control_plane.endpoints import Endpoints
 from tests.control_plane.faults import Fault, FaultPlan
 from tests.control_plane.workspace import SUBSCRIPTION, Refused, Workspace
 
@@ -56,6 +57,7 @@ class ControlPlane:
 
     def __init__(self) -> None:
         self.workspace = Workspace()
+        self.endpoints = Endpoints(self.workspace, audience="https://ml.azure.test")
         self.faults = FaultPlan()
         self.requests: list[Request] = []
         self._folder = tempfile.TemporaryDirectory(prefix="control-plane-")
@@ -106,6 +108,9 @@ class ControlPlane:
             return 200, _token(query.get("resource", "")), {}
         if path.startswith("/operations/"):
             return 200, {}, {}
+        if path.startswith("/endpointoperations/"):
+            _, _, kind, name = path.split("/")
+            return 200, self.endpoints.operation(kind, name), {}
         if path.startswith("/discovery"):
             return 200, {"api": self.url, "history": self.url}, {}
         inside = re.split(_WORKSPACE, path, maxsplit=1, flags=re.IGNORECASE)
@@ -150,12 +155,16 @@ class ControlPlane:
                 return 200, space.get_model(name, version), {}
             case "PUT", ["models", name, "versions", version]:
                 return 201, space.put_model(name, version, body), {}
+            case "GET", ["components", name, "versions", version]:
+                return 200, space.component(name, version), {}
+            case _, [("onlineEndpoints" | "batchEndpoints"), *_]:
+                return self.endpoints.manage(method, parts, body)
         raise Refused(404, "ResourceNotFound", f"{method} {'/'.join(parts)} is not served")
 
     def _cloud(self) -> dict[str, Any]:
         return {
             "name": "TestCloud",
-            "portal": "https://portal.invalid",
+            "portal": "https://portal.azure.test",
             "resourceManager": self.url + "/",
             "authentication": {"loginEndpoint": self.url + "/"},
             "suffixes": {"storage": "core.windows.net"},
@@ -210,9 +219,14 @@ class _Handler(BaseHTTPRequestHandler):
                 raise Refused(401, "Unauthorized", "no identity header")
             if "/workspaces/" in url.path and not self.headers.get("Authorization", "").startswith("Bearer "):
                 raise Refused(401, "Unauthorized", "no token")
-            status, document, headers = plane.answer(
-                self.command, url.path, dict(parse_qsl(url.query)), json.loads(raw) if raw else None
-            )
+            sent = json.loads(raw) if raw else None
+            if url.path.startswith("/scoring/"):
+                _, _, kind, name, _ = url.path.split("/")
+                own = {key.lower(): value for key, value in self.headers.items()}
+                own["audience"] = _audience(own.get("authorization", ""))
+                (status, document), headers = plane.endpoints.score(kind, name, own, sent), {}
+            else:
+                status, document, headers = plane.answer(self.command, url.path, dict(parse_qsl(url.query)), sent)
         except Refused as refused:
             status, document, headers = refused.status, refused.body, {}
         if fault and fault.kind == "lost_after":
@@ -264,3 +278,8 @@ def _token(resource: str) -> dict[str, Any]:
 
     token = f"{part({'alg': 'none', 'typ': 'JWT'})}.{part(claims)}."
     return {"access_token": token, "expires_on": str(expires), "resource": resource, "token_type": "Bearer"}
+
+
+def _audience(authorization: str) -> str:
+    claims = authorization.removeprefix("Bearer ").split(".")[1:2]
+    return str(json.loads(base64.urlsafe_b64decode(claims[0] + "==")).get("aud")) if claims else ""

@@ -244,6 +244,18 @@ class Workspace:
             },
         }
 
+    def component(self, name: str, version: str) -> dict[str, Any]:
+        """Return a registered component; every one has its code in the workspace."""
+        spec = {
+            "name": name, "version": version, "type": "command", "command": "python -m x", "inputs": {}, "outputs": {},
+            "code": f"azureml:{self.path}/codes/{self.code}/versions/1",
+            "environment": f"azureml:{self.path}/environments/scoring/versions/1",
+        }
+        return {
+            "id": f"{self.path}/components/{name}/versions/{version}", "name": version,
+            "properties": {"componentSpec": spec, "tags": {}, "properties": {}, "isAnonymous": False},
+        }
+
     def _page(self, items: list[dict[str, Any]], path: str, query: dict[str, str]) -> dict[str, Any]:
         start = int(query.get("$skip", "0"))
         page: dict[str, Any] = {"value": items[start : start + self.page_size]}
@@ -251,6 +263,8 @@ class Workspace:
             version = query.get("api-version", "")
             page["nextLink"] = f"{self.base_url}{self.path}/{path}?$skip={start + self.page_size}&api-version={version}"
         return page
+
+    code = "11111111-2222-3333-4444-555555555555"
 
     @property
     def path(self) -> str:

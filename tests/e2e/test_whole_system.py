@@ -184,6 +184,20 @@ def test_a_dry_replay_shows_that_everything_is_kept(undisturbed: tuple[Demo, str
     assert demo.api(f"runs/{RUN}/replay", dry_run=False).status_code == 400  # a replay needs a reason
 
 
+def test_the_models_of_a_run_become_the_batch_endpoints_default(undisturbed: tuple[Demo, str, bytes]) -> None:
+    demo, _, _ = undisturbed
+    started = demo.api("rollouts/batch", run_id=RUN, reason="models of the week")
+    assert started.status_code == 202, started.text
+    rollout = f"rollouts/{started.json()['rollout_id']}"
+    wait_for(lambda: demo.api(rollout).json()["status"] != "running", 240)
+    document = demo.api(rollout).json()
+    assert document["status"] == "completed", document["message"]
+    pack, _, score, switch = document["stages"]
+    (answered,) = score["scores"].values()
+    assert pack["models"] >= 56 and answered["rows"] == pack["sample_rows"] >= 56
+    assert switch["default"] == document["plan"]["candidate"]
+
+
 def test_killed_in_the_middle_of_training_it_goes_on_and_publishes_the_same_bytes(
     undisturbed: tuple[Demo, str, bytes], tmp_path: Path
 ) -> None:

@@ -148,6 +148,7 @@ class ScriptedServices:
     jobs: ScriptedJobs = field(default_factory=ScriptedJobs)
     registry: MemoryRegistry = field(default_factory=MemoryRegistry)
     online_endpoint: Any = None
+    batch_endpoint: Any = None
     results: Collected = field(default_factory=Collected)
     telemetry: Collected = field(default_factory=Collected)
 

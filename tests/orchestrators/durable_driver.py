@@ -24,6 +24,7 @@ from domain import activity_names as names
 from domain.errors import ShelfcastError
 from orchestrators import (
     accepting,
+    batch_rollout,
     collecting,
     deciding,
     job_loop,
@@ -42,7 +43,7 @@ Body = Callable[[Any, dict[str, Any]], dict[str, Any]]
 
 ORCHESTRATORS = {
     names.RUN_WEEK: weekly.run_week, names.RUN_JOBS: job_loop.run_jobs, names.AWAIT_RUN: webhook.await_run,
-    names.ROLL_OUT: rollout.roll_out,
+    names.ROLL_OUT: rollout.roll_out, names.ROLL_OUT_BATCH: batch_rollout.roll_out_batch,
 }
 BODIES: dict[str, Body] = {
     names.OPEN_RUN: runs.open_run, names.NOTE_STEP: runs.note_step, names.CLOSE_RUN: runs.close_run,
@@ -52,7 +53,7 @@ BODIES: dict[str, Body] = {
     names.COLLECT_SCORES: collecting.collect_scores, names.PUBLISH_WEEK: publishing.publish_week,
     names.WRITE_RESULTS: writing_results.write_results, names.CALL_BACK: webhook.call_back,
     names.SET_TRAFFIC: rollout.set_traffic, names.PROBE_ROLLOUT: rollout.probe_rollout,
-    names.CLOSE_ROLLOUT: rollout.close_rollout,
+    names.CLOSE_ROLLOUT: rollout.close_rollout, names.ADVANCE_BATCH: batch_rollout.advance_batch,
 }
 
 
