@@ -55,10 +55,10 @@ class ColumnBlock:
         """Return why the cell of a bad row is refused, and the cell as text."""
         return self.cells.refusal(int(self.codes[row]))
 
-    def keep(self, rows: Mask | None) -> None:
-        """Forget the rows that are not in the mask (None keeps all) and book the others in the column's figures."""
+    def keep(self, rows: I64 | None) -> None:
+        """Forget all rows but these (None keeps all) and book them in the column's figures."""
         if rows is not None:
-            self.codes = self.codes[rows]
+            self.codes = np.take(self.codes, rows)
         self.cells.book(np.bincount(self.codes, minlength=len(self.cells.refused)))
 
     def hashes(self) -> U64:

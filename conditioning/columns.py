@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from conditioning import arrow_arrays
 from conditioning.cell_checks import sort_key
 from conditioning.column_blocks import I32, I64, ColumnBlock, Mask
 from conditioning.contract import Field
-from conditioning.hashing import U64, hash_texts, hash_values
+from conditioning.hashing import U64, hash_texts
 from conditioning.reading import Reading, Rule
 from conditioning.reasons import Reject
 from conditioning.record_tokens import TokenText
@@ -115,29 +116,33 @@ class Column:
         if None in found:
             places = [place for place, known in enumerate(found) if known is None]
             fresh = [tokens[place] for place in places]
-            cells = fresh if token_text is None else list(map(token_text.cell, fresh))
+            cells = arrow_arrays.binary(fresh)
+            if token_text is not None:
+                cells = token_text.all_unquoted(cells)
             for place, token, number in zip(places, fresh, self._ids_of(cells), strict=True):
                 found[place] = memo[token] = number
         return found  # type: ignore[return-value]
 
-    def _ids_of(self, cells: list[bytes]) -> list[int]:
-        plain = self.unchanged(arrow_arrays.binary(cells)).tolist()
-        return [self._id_of(cell, unchanged) for cell, unchanged in zip(cells, plain, strict=True)]
+    def _ids_of(self, cells: pa.Array) -> Iterator[int]:
+        ids = self._ids
+        for cell, unchanged in zip(cells.to_pylist(), self.unchanged(cells).tolist(), strict=True):
+            number = ids.get(cell)
+            if number is None:
+                number = ids[cell] = self._value_id(cell.decode()) if unchanged else self._judged_id(cell)
+            yield number
 
-    def _id_of(self, cell: bytes, unchanged: bool) -> int:
-        known = self._ids.get(cell)
-        if known is not None:
-            return known
-        outcome, shown = (cell.decode(), "") if unchanged else self.judge(cell)
-        if isinstance(outcome, Reject):
-            self.rejects.append((outcome, shown))
-            number = -len(self.rejects)
-        else:
-            number = self._value_ids.setdefault(outcome, len(self.texts))
-            if number == len(self.texts):
-                self.texts.append(outcome)
-        self._ids[cell] = number
+    def _value_id(self, text: str) -> int:
+        number = self._value_ids.setdefault(text, len(self.texts))
+        if number == len(self.texts):
+            self.texts.append(text)
         return number
+
+    def _judged_id(self, cell: bytes) -> int:
+        outcome, shown = self.judge(cell)
+        if not isinstance(outcome, Reject):
+            return self._value_id(outcome)
+        self.rejects.append((outcome, shown))
+        return -len(self.rejects)
 
     def unchanged(self, cells: pa.Array) -> Mask:
         """Return which cells the rule certainly takes and leaves as they are; the others must be judged."""
@@ -172,9 +177,16 @@ class Column:
         """Return (hashes, CSV text with comma) by value id."""
         have = len(self._hashes)
         if have < len(self.texts):
-            fresh = self.texts[have:]
-            self._hashes = np.concatenate([self._hashes, hash_values(fresh)])
-            added = arrow_arrays.binary([(quoted(text) + ",").encode() for text in fresh])
+            fresh = arrow_arrays.binary([text.encode() for text in self.texts[have:]])
+            self._hashes = np.concatenate([self._hashes, hash_texts(fresh)])
+            odd = arrow_arrays.as_bool(pc.match_substring_regex(fresh, '[,"\r\n]'))
+            if odd.any():
+                mask = arrow_arrays.mask(odd)
+                needing = fresh.filter(mask).to_pylist()
+                fresh = pc.replace_with_mask(
+                    fresh, mask, arrow_arrays.binary([quoted(text.decode()).encode() for text in needing])
+                )
+            added = pc.binary_join_element_wise(fresh, _COMMA, _NOTHING)
             self._values = pa.concat_arrays([self._values, added])
         return self._hashes, self._values
 

@@ -59,14 +59,17 @@ class DelimitedReader:
         self._quote = ord(dialect.quote) if dialect.quote else None
         self._blocks = record_blocks(stream, file, self._delimiter, self._quote, block_bytes)
         self._number = 0
-        self._token_text = TokenText(self._delimiter, self._quote)
+        self._token_text = TokenText(self._quote)
         # What an escape or a space before a quote means is left to the csv module.
         self._plain = not (dialect.escape or dialect.skip_initial_space or dialect.comment)
 
     def __iter__(self) -> Iterator[Batch]:
-        held: Block | None = None  # one block behind, because only the last one may hold the trailer
+        held: Block | None = None  # one block behind where there is a trailer, which only the last one may hold
         try:
             for block in self._blocks:
+                if not self._dialect.trailer:
+                    yield self._batch(block, last=False)
+                    continue
                 if held is not None:
                     yield self._batch(held, last=False)
                 held = block
@@ -78,7 +81,7 @@ class DelimitedReader:
 
     def _batch(self, block: Block, *, last: bool) -> Batch:
         data = block.data
-        records = records_of(data, self._delimiter, self._quote)
+        records = records_of(data, self._delimiter, block.toggles)
         if self._skip:
             dropped = min(self._skip, len(records))
             records, self._skip = records.pick(slice(dropped, None)), self._skip - dropped
@@ -106,7 +109,8 @@ class DelimitedReader:
             for index in np.flatnonzero(~fits).tolist():
                 record = data[int(records.starts[index]) : int(records.ends[index])]
                 broken.append(self._misshapen(int(numbers[index]), int(records.widths[index]), record))
-            records, numbers = records.pick(fits), numbers[fits]
+            rows = np.flatnonzero(fits)
+            records, numbers = records.pick(rows), numbers[rows]
         return Batch(
             [None if source is None else records.column(source) for source in self._layout.sources],
             numbers,

@@ -43,7 +43,8 @@ class _Notation:
                 return Reject("not_finite", self.expected)
             return Reject("ambiguous_number" if _GROUPED_BY_ANY.fullmatch(raw) else self.code, self.expected)
         value = Decimal(digits)
-        beyond = sum(char.isdigit() for char in digits) > _MAX_DIGITS or abs(value.adjusted()) > _MAX_DIGITS
+        too_many = len(digits) > _MAX_DIGITS and sum(char.isdigit() for char in digits) > _MAX_DIGITS
+        beyond = too_many or abs(value.adjusted()) > _MAX_DIGITS
         if beyond or (self.whole and "e" in digits.lower()):
             return Reject(self.code, self.expected)
         return -value if negative else value

@@ -13,17 +13,19 @@ from conditioning.reasons import FileRefused
 
 I64 = npt.NDArray[np.int64]
 
-BLOCK_BYTES = 4 << 20
+BLOCK_BYTES = 6 << 20
 MAX_RECORD_BYTES = 16 << 20  # no line end within this many bytes: the file cannot be what it says
 NEWLINE, RETURN = 10, 13
+_NO_TOGGLES = np.zeros(0, np.int64)
+_PASS = 1 << 18  # bytes looked at together: they and what is found of them stay near the processor
 
 
 @dataclass(frozen=True)
 class Block:
-    """Whole records as bytes. `first_line` is the physical line (1-based) on which the block starts."""
+    """Whole records as bytes, and where its quotes open and close cells."""
 
     data: bytes
-    first_line: int
+    toggles: I64
 
 
 def quote_toggles(data: bytes, delimiter: int, quote: int) -> I64:
@@ -62,18 +64,18 @@ def quote_toggles(data: bytes, delimiter: int, quote: int) -> I64:
     return np.array(toggles, np.int64)
 
 
-def last_record_end(data: bytes, delimiter: int, quote: int | None) -> int:
-    """Return where the last whole record of the data ends (0 if none does)."""
+def last_record_end(data: bytes, delimiter: int, quote: int | None) -> tuple[int, I64]:
+    """Return where the last whole record of the data ends (0 if none does), and the quote toggles before that."""
     end = data.rfind(b"\n")
     if end < 0 or quote is None or quote not in data:
-        return end + 1
+        return end + 1, _NO_TOGGLES
     toggles = quote_toggles(data, delimiter, quote)
     while end >= 0:
         before = int(np.searchsorted(toggles, end))
         if before % 2 == 0:
-            return end + 1
+            return end + 1, toggles[:before]
         end = data.rfind(b"\n", 0, int(toggles[before - 1]))
-    return 0
+    return 0, _NO_TOGGLES
 
 
 def record_blocks(
@@ -96,7 +98,7 @@ def record_blocks(
             data = data.rstrip(b"\x1a")  # the end-of-file mark of old systems
             if data and not data.endswith(b"\n"):
                 data += b"\n"
-        end = last_record_end(data, delimiter, quote)
+        end, toggles = last_record_end(data, delimiter, quote)
         if end == 0 and len(data) > MAX_RECORD_BYTES:
             raise FileRefused(
                 "record_too_long",
@@ -106,17 +108,21 @@ def record_blocks(
             )
         rest = data[end:]
         if ended and rest:
-            yield from _unterminated(data, end, name, delimiter, quote, line)
+            yield from _unterminated(data, end, toggles, name, delimiter, quote, line)
             return
         if end:
             block = data[:end] if rest else data
-            yield Block(block, line)
             line += int(np.count_nonzero(np.frombuffer(block, np.uint8) == NEWLINE))
+            del data, fresh  # while the block is worked on, nothing else of its size is held
+            yield Block(block, toggles)
+            del block
 
 
-def _unterminated(data: bytes, end: int, name: str, delimiter: int, quote: int | None, line: int) -> Iterator[Block]:
+def _unterminated(
+    data: bytes, end: int, toggles: I64, name: str, delimiter: int, quote: int | None, line: int
+) -> Iterator[Block]:
     if end:
-        yield Block(data[:end], line)
+        yield Block(data[:end], toggles)
     assert quote is not None
     opened = int(quote_toggles(data, delimiter, quote)[-1])
     at_line = line + data.count(b"\n", 0, opened)
@@ -133,8 +139,12 @@ def _unterminated(data: bytes, end: int, name: str, delimiter: int, quote: int |
 
 def _has_lone_return(data: bytes) -> bool:
     array = np.frombuffer(data, np.uint8)
-    returns = np.count_nonzero(array == RETURN)
-    return bool(returns != np.count_nonzero((array[:-1] == RETURN) & (array[1:] == NEWLINE)))
+    for start in range(0, len(array) - 1, _PASS):
+        part = array[start : start + _PASS + 1]
+        returns = part[:-1] == RETURN
+        if np.count_nonzero(returns) != np.count_nonzero(returns & (part[1:] == NEWLINE)):
+            return True
+    return bool(array[-1] == RETURN)
 
 
 def record_spans(data: bytes, delimiter: int, quote: int | None) -> tuple[I64, I64]:

@@ -16,9 +16,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from conditioning import arrow_arrays
-from conditioning.record_blocks import NEWLINE, RETURN, quote_toggles
+from conditioning.record_blocks import NEWLINE, RETURN
 
 I64 = npt.NDArray[np.int64]
+
+_FEW_QUOTES = 4096  # so many are looked at one by one, which is quicker than all marks at once
 
 
 @dataclass(frozen=True)
@@ -43,14 +45,17 @@ class Records:
         return self.tokens.take(arrow_arrays.integers((self.first + position).astype(np.int32)))
 
 
-def records_of(data: bytes, delimiter: int, quote: int | None) -> Records:
+def records_of(data: bytes, delimiter: int, toggles: I64) -> Records:
     """Find the records of a block that starts and ends outside of quotes and ends with a line feed."""
     array = np.frombuffer(data, np.uint8)
     marked = array == NEWLINE
     marked |= array == delimiter
-    marks = np.flatnonzero(marked)
-    if quote is not None and quote in data:
-        marks = _outside(marks, quote_toggles(data, delimiter, quote))
+    if len(toggles) <= _FEW_QUOTES:
+        for opened, closed in zip(toggles[0::2].tolist(), toggles[1::2].tolist(), strict=True):
+            marked[opened:closed] = False
+        marks = np.flatnonzero(marked)
+    else:
+        marks = _outside(np.flatnonzero(marked), toggles)
     offsets = np.zeros(len(marks) + 1, np.int32)
     np.add(marks, 1, out=offsets[1:], casting="unsafe")
     tokens = pa.Array.from_buffers(pa.binary(), len(marks), [None, pa.py_buffer(offsets), pa.py_buffer(data)])
@@ -64,7 +69,7 @@ def records_of(data: bytes, delimiter: int, quote: int | None) -> Records:
     ends = ends - (filled & (array[np.maximum(ends - 1, 0)] == RETURN))
     records = Records(tokens, starts, ends, first, last - first + 1)
     filled = ends > starts
-    return records if filled.all() else records.pick(filled)
+    return records if filled.all() else records.pick(np.flatnonzero(filled))
 
 
 def _outside(marks: I64, toggles: I64) -> I64:
@@ -83,17 +88,8 @@ def _outside(marks: I64, toggles: I64) -> I64:
 class TokenText:
     """What the tokens of a block say: their cells, without the mark behind them and without quotes."""
 
-    def __init__(self, delimiter: int, quote: int | None) -> None:
-        self._delimiter = bytes([delimiter])
+    def __init__(self, quote: int | None) -> None:
         self._quote = None if quote is None else bytes([quote])
-
-    def cell(self, token: bytes) -> bytes:
-        """Return the cell of one token."""
-        if token.endswith(b"\n"):
-            token = token[:-2] if token.endswith(b"\r\n") else token[:-1]
-        else:
-            token = token.removesuffix(self._delimiter)
-        return self.unquoted(token)
 
     def unquoted(self, cell: bytes) -> bytes:
         """Take quotes off as the csv module does: text behind the closing quote is part of the cell, as it is."""
@@ -106,6 +102,13 @@ class TokenText:
         if at < 0:
             at = len(cell)
         return cell[1:at].replace(quote + quote, quote) + cell[at + 1 :]
+
+    def all_unquoted(self, tokens: pa.Array) -> pa.Array:
+        """Return the cells of many tokens, all without quotes."""
+        cells = self.cells(tokens)
+        if self._quote is None or not arrow_arrays.as_bool(pc.starts_with(cells, self._quote)).any():
+            return cells
+        return arrow_arrays.binary(list(map(self.unquoted, cells.to_pylist())))
 
     def cells(self, tokens: pa.Array) -> pa.Array:
         """Return the cells of many tokens; those with odd quotes still have them and go through `unquoted`."""

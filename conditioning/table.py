@@ -112,6 +112,7 @@ class Table:
             column.block(cells, batch.rows, batch.token_text)
             for column, cells in zip(self._columns, batch.columns, strict=True)
         ]
+        batch.columns.clear()  # the cells are known by their codes now, and would double the memory
         bad = np.zeros(batch.rows, np.bool_)
         for block in blocks:
             if block.bad is not None:
@@ -120,7 +121,7 @@ class Table:
         if bad.any():
             rejected += self._refusals(batch, blocks, np.flatnonzero(bad))
         if not self._row_rules:
-            self._emit(batch, blocks, ~bad if bad.any() else None)
+            self._emit(batch, blocks, np.flatnonzero(~bad) if bad.any() else None)
         else:
             self._emit_checked(batch, blocks, bad, rejected)
         self._quarantine.add(rejected)
@@ -167,7 +168,7 @@ class Table:
                 faults.append(("fields_disagree", *fault))
         rejected += batch.refuse(np.array(failed, np.int64), faults)
         bad[failed] = True
-        self._emit(batch, blocks, ~bad if bad.any() else None)
+        self._emit(batch, blocks, np.flatnonzero(~bad) if bad.any() else None)
 
     def _disagreement(self, cells: dict[int, str]) -> tuple[str, str, str] | None:
         for _, positions in self._row_rules:
@@ -185,7 +186,7 @@ class Table:
         for lane in (0, 1):
             self._content[lane] = (self._content[lane] + sign * sums[lane]) % (1 << 64)
 
-    def _emit(self, batch: Batch, blocks: Sequence[ColumnBlock], kept: npt.NDArray[np.bool_] | None) -> None:
+    def _emit(self, batch: Batch, blocks: Sequence[ColumnBlock], kept: I64 | None) -> None:
         numbers = batch.numbers if kept is None else batch.numbers[kept]
         for block in blocks:
             block.keep(kept)

@@ -181,9 +181,15 @@ def test_the_quarantine_is_browsed_by_page_and_driven_again(opened: Opened, api:
     page.get_by_role("link", name="Next").click()
     expect(page.locator(".pager")).to_contain_text("51–")
     page.get_by_role("button", name="Condition again…").click()
-    page.locator("dialog").get_by_role("button", name="Condition again").click()
+    again = page.locator("dialog").get_by_role("button", name="Condition again")
+    again.click()
+    assert api.posted == []  # nothing is done without a reason
+    page.locator("dialog").get_by_label("Reason").fill("the provider's units were dozens")
+    again.click()
     expect(page.locator("dialog .notice")).to_contain_text("Quarantined")
-    assert api.posted == [("quarantine/deliveries/redrive", {"sales_week": "2017-W44"})]
+    assert api.posted == [
+        ("quarantine/deliveries/redrive", {"sales_week": "2017-W44", "reason": "the provider's units were dozens"})
+    ]
 
 
 def test_a_forecast_is_explained_with_its_chart_and_raw_rows(opened: Opened) -> None:

@@ -277,9 +277,12 @@ def test_on_the_page_a_number_is_explained(undisturbed: tuple[Demo, str, bytes],
 def test_on_the_page_a_week_is_conditioned_again(undisturbed: tuple[Demo, str, bytes], opened: Page) -> None:
     show(opened, "#/quality/deliveries?week=2017-W44")
     opened.get_by_role("button", name="Condition again…").click()
+    opened.locator("dialog").get_by_label("Reason").fill("the provider mended its export")
     opened.locator("dialog").get_by_role("button", name="Condition again").click()
     expect(opened.locator("dialog .notice")).to_contain_text("Conditioned")
     opened.keyboard.press("Escape")
+    show(opened, "#/audit")
+    expect(opened.locator("main")).to_contain_text("the provider mended its export")
 
 
 def test_on_the_page_a_refused_model_is_promoted(undisturbed: tuple[Demo, str, bytes], opened: Page) -> None:

@@ -5,7 +5,7 @@ import { forget, totals } from "../totals.js";
 import { stacked } from "../charts.js";
 import { h, toast } from "../dom.js";
 import { count, list, percent, plural, sentence, sum, when, words } from "../format.js";
-import { ask, badge, card, empty, facts, field, figure, figures, table } from "../parts.js";
+import { ask, badge, card, empty, facts, field, figure, figures, reasonField, table } from "../parts.js";
 
 const PAGE = 50;
 const state = {};
@@ -110,10 +110,10 @@ function pager(place, week, offset, total) {
 async function redrive(source, week, redraw) {
   await ask(`Condition ${words(source)} again`, {
     text: "The raw files are conditioned with today's contract and code. The same bytes give the same version, so nothing is doubled.",
-    fields: [field("Week", "sales_week", { value: week, pattern: "\\d{4}-W\\d{2}", placeholder: "2017-W45", required: true })],
+    fields: [field("Week", "sales_week", { value: week, pattern: "\\d{4}-W\\d{2}", placeholder: "2017-W45", required: true }), reasonField()],
     actions: [{ name: "redrive", label: "Condition again", tone: "primary" }],
     submit: async (values) => {
-      const answer = await post(`quarantine/${encodeURIComponent(source)}/redrive`, { sales_week: values.sales_week });
+      const answer = await post(`quarantine/${encodeURIComponent(source)}/redrive`, { sales_week: values.sales_week, reason: values.reason });
       forget(source);
       toast(`${sentence(source)}: ${words(answer.status || "asked for")}.`);
       redraw(true);
