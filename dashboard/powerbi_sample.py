@@ -13,7 +13,8 @@ import sqlite3
 import sys
 from pathlib import Path
 
-VIEWS = ("runs", "run_steps", "current_model_metrics", "current_forecasts", "current_quality", "current_drift", "costs")
+VIEWS = ("runs", "run_steps", "current_model_metrics", "current_forecasts", "current_quality", "current_drift",
+         "current_realised", "costs")
 FLAGS = frozenset(("accepted", "failover", "stale", "meets_mission", "breached"))  # SQLite keeps them as 0 and 1
 OUT = Path(__file__).resolve().parent / "powerbi" / "sample"
 

@@ -69,7 +69,8 @@ def test_the_checked_in_sample_fits_the_schema_of_today_and_has_data(store: Path
     export(store, tmp_path)
     for view in VIEWS:
         assert header(OUT / f"{view}.csv") == header(tmp_path / f"{view}.csv"), f"make the sample of {view} anew"
-    for view in ("runs", "run_steps", "current_model_metrics", "current_forecasts", "current_quality"):
+    for view in ("runs", "run_steps", "current_model_metrics", "current_forecasts", "current_quality",
+                 "current_realised"):
         assert len((OUT / f"{view}.csv").read_text("utf-8").splitlines()) > 1, view
     assert sum(file.stat().st_size for file in OUT.iterdir()) < 1_000_000
 
@@ -83,7 +84,7 @@ def test_the_reports_have_the_pages_that_people_were_promised() -> None:
         pages[name] = [json.loads((folder / page / "page.json").read_text("utf-8"))["displayName"] for page in order]
     assert pages == {
         "ML training": ["Training", "Pipeline"],
-        "ML monitoring": ["Scoring", "Data quality", "Predictions", "Runs"],
+        "ML monitoring": ["Scoring", "Realised accuracy", "Data quality", "Predictions", "Runs"],
     }
 
 
