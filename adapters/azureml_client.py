@@ -116,14 +116,8 @@ def _retry_policy() -> Any:
     return ShortRetry(retry_total=RETRIES, retry_read=1, retry_backoff_factor=BACKOFF_SECONDS, retry_backoff_max=2)
 
 
-def _cloud() -> dict[str, Any]:
-    """Read the cloud's endpoints once.
-
-    Left alone, the SDK reads ARM_CLOUD_METADATA_URL again on nearly every call, and takes public Azure when that fails.
-    """
-    url = os.environ.get(METADATA_URL)
-    if not url:
-        return {}
+def read_document(url: str) -> Any:
+    """Return the JSON document at an address that needs no token; raise what azure_errors understands."""
     from azure.core import PipelineClient
     from azure.core.rest import HttpRequest
 
@@ -132,7 +126,18 @@ def _cloud() -> dict[str, Any]:
     with client:
         answer = client.send_request(HttpRequest("GET", url), **timeouts)
         answer.raise_for_status()
-        document = answer.json()
+        return answer.json()
+
+
+def _cloud() -> dict[str, Any]:
+    """Read the cloud's endpoints once.
+
+    Left alone, the SDK reads ARM_CLOUD_METADATA_URL again on nearly every call, and takes public Azure when that fails.
+    """
+    url = os.environ.get(METADATA_URL)
+    if not url:
+        return {}
+    document = read_document(url)
     clouds = document if isinstance(document, list) else [document]
     cloud = next((cloud for cloud in clouds if cloud["resourceManager"].rstrip("/") in url), None)
     if cloud is None and len(clouds) == 1:

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from adapters.azureml_client import AzureMl
-from domain.errors import ShelfcastError, Throttled, Unavailable
+from adapters.azureml_client import AzureMl, read_document
+from domain.errors import NotFound, ShelfcastError, Throttled, Unavailable
 from domain.job_states import JobStatus
 
 TRIES = 2
@@ -42,8 +42,8 @@ class RunTimes:
         for _ in range(TRIES):
             try:
                 with self.workspace.errors("reading the run history"):
-                    history = self.workspace.client.jobs._runs_operations._operation
-                    answer = history.batch_get_run_data(self.workspace.subscription_id, *self.workspace.scope, wish)
+                    place = self.workspace.subscription_id, *self.workspace.scope
+                    answer = self._history().batch_get_run_data(*place, wish)
                     return dict(answer.get("successfulResults") or {})
             except Throttled:
                 break
@@ -53,6 +53,20 @@ class RunTimes:
                 self._quiet_until = time.monotonic() + QUIET_SECONDS
                 break
         return {}
+
+    def _history(self) -> Any:
+        """The SDK's REST layer of the run history, whose address the workspace's discovery document has.
+
+        Left alone, the SDK sleeps for eight seconds and more over a document that it cannot have.
+        """
+        jobs: Any = self.workspace.client.jobs
+        if not jobs._api_base_url:
+            url = self.workspace.client.workspaces.get(self.workspace.workspace).discovery_url
+            services = read_document(url) if url else None
+            if not isinstance(services, Mapping) or not services.get("api"):
+                raise NotFound(f"workspace {self.workspace.workspace} names no run history")
+            jobs._api_base_url = str(services["api"])
+        return jobs._runs_operations._operation
 
 
 def _with_times(status: JobStatus, told: Any) -> JobStatus:

@@ -304,15 +304,21 @@ def test_the_times_of_an_ended_job_are_the_services_own(azure_platform: AzurePla
     assert len(azure_platform.plane.calls("POST", "batchrundata")) == 1, "one request for all of them"
 
 
-def test_a_workspace_without_run_history_is_asked_once(azure_platform: AzurePlatform) -> None:
+@pytest.mark.parametrize(("path", "status"), [("/batchrundata", 403), ("/discovery", 404)])
+def test_a_workspace_without_run_history_is_asked_once_and_not_waited_for(
+    azure_platform: AzurePlatform, path: str, status: int
+) -> None:
     azure_platform.jobs.submit(job())
-    azure_platform.plane.faults.add(Fault("error", path="/batchrundata", status=403, times=-1))
+    azure_platform.plane.faults.add(Fault("error", path=path, status=status, times=-1))
     assert not ended(azure_platform.jobs, [job().name])[job().name].ended_at
     azure_platform.jobs.statuses(RUN, [job().name])
-    assert len(azure_platform.plane.calls("POST", "batchrundata")) == 1
+    assert len([call for call in azure_platform.plane.requests if path in call.path]) == 1
 
 
-def test_a_list_that_is_down_does_not_hide_the_jobs(azure_platform: AzurePlatform) -> None:
+def test_a_list_that_is_down_does_not_hide_the_jobs(
+    azure_platform: AzurePlatform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("adapters.azureml_client.BACKOFF_SECONDS", 0.01)
     names = crowd(azure_platform, 12)
     azure_platform.plane.faults.add(Fault("error", path="/jobs$", status=500, times=-1))
     seen: set[str] = set()
