@@ -1,4 +1,4 @@
-"""The online endpoint of one machine: a router (`devhost.router`) before the deployments' inference servers."""
+"""The online endpoint of one machine: a router (`adapters.endpoint_local`) before the inference servers."""
 
 from __future__ import annotations
 

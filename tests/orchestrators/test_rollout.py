@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from adapters.endpoint_local import Router
 from adapters.endpoint_router import RouterEndpoint
-from devhost.router import Router
 from domain import activity_names as names
 from domain.errors import BadRequest, Conflict, NotFound, Unavailable
 from domain.rollout import Probe, RolloutPlan, stop_reasons

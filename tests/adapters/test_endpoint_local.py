@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from devhost.router import DEPLOYMENT_HEADER, Router
+from adapters.endpoint_local import DEPLOYMENT_HEADER, Router
 
 
 class Deployment:

@@ -1,4 +1,4 @@
-"""A small router before several deployments of one web service, as a managed online endpoint has one.
+"""Stands in for a managed online endpoint on one machine: a small router before several deployments of a service.
 
 Live requests are shared out by per cent, copies of some go to a mirrored deployment whose answer nobody gets, and a
 request may name its deployment in a header. `PUT /router {"live": {...}, "mirror": {...}}` sets the shares,
