@@ -77,7 +77,7 @@ class Client:
 
 
 def measure_devhost(quick: bool) -> tuple[list[Result], tuple[float, float]]:
-    from devhost.testing import HostProcess
+    from scripts.host_process import HostProcess
 
     def status(field: str) -> int:
         return int(Path(f"/proc/{host.pid}/status").read_text().partition(f"{field}:")[2].split()[0])

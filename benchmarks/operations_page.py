@@ -32,10 +32,10 @@ from adapters.registry_mlflow import MlflowRegistry
 from adapters.results import open_results
 from conditioning.raw_row_index import RawRows
 from dashboard.screenshots import chromium_path
-from devhost.testing import HostProcess
 from domain import lake_paths
 from domain.sales_weeks import SalesWeek
 from orchestrators.registry_names import model_name
+from scripts.host_process import HostProcess
 
 ROOT = Path(__file__).resolve().parent.parent
 LAST = SalesWeek.parse("2017-W45")

@@ -28,6 +28,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from adapters.lake import BlobLake, connect
+from devhost.errors import HostError
 from domain import lake_paths
 from domain.errors import ShelfcastError
 from domain.sales_weeks import SalesWeek
@@ -53,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
     console = Console(highlight=False, width=None if sys.stdout.isatty() else PLAIN_WIDTH)
     try:
         return _Demo(console, options).run()
-    except (DemoError, ShelfcastError) as error:
+    except (DemoError, HostError, ShelfcastError) as error:
         console.print(f"[red]make run:[/red] {error}", markup=True)
     except requests.RequestException as error:
         console.print(f"[red]make run:[/red] the local host did not answer: {error}")

@@ -26,8 +26,8 @@ from pathlib import Path
 from typing import Any
 
 from adapters.lake import BlobLake, connect
-from devhost.testing import HostProcess
 from domain import lake_paths
+from scripts.host_process import HostProcess
 
 ROOT = Path(__file__).resolve().parent.parent
 WEEK = "2017-W45"

@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from devhost.testing import HostProcess
+from scripts.host_process import HostProcess
 
 ROOT = Path(__file__).resolve().parent.parent
 CHECKS = (

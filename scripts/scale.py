@@ -26,10 +26,10 @@ from typing import Any
 import psutil
 
 from adapters.lake import connect
-from devhost.testing import HostProcess
 from domain import lake_paths
 from domain.sales_weeks import SalesWeek
 from samples.demo_drop import wait_for_outcomes
+from scripts.host_process import HostProcess
 
 ROOT = Path(__file__).resolve().parent.parent
 WEEK = SalesWeek.parse("2018-W52")

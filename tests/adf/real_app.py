@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from adapters.lake import BlobLake, connect
-from devhost.testing import HostProcess
 from domain import lake_paths
 from domain.sales_weeks import SalesWeek, weeks_between
 from orchestrators.audit import read_audit
 from orchestrators.publishing import published_bytes
 from samples.local_testing import demand, references, shipments, world
 from samples.raw_files import RawFile
+from scripts.host_process import HostProcess
 
 ROOT = Path(__file__).parents[2]
 LIGHT_JOBS = Path(__file__).parent / "light_jobs"

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from devhost.testing import HostProcess
+from scripts.host_process import HostProcess
 
 APPS = Path(__file__).parent / "apps"
 INSTANCES = "/runtime/webhooks/durabletask/instances"

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from devhost.errors import HostError
-from devhost.testing import HostProcess
+from scripts.host_process import HostProcess
 from tests.devhost.conftest import APPS, HostFactory, eventually
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from devhost.testing import HostProcess
 from scripts import deploy, start_run
+from scripts.host_process import HostProcess
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 
 from adapters.lake import BlobLake, connect
-from devhost.testing import HostProcess
 from domain import lake_paths
 from domain.job_states import JobSpec
 from domain.sales_weeks import SalesWeek, weeks_between
+from scripts.host_process import HostProcess
 from tests.control_plane.server import ControlPlane
 from tests.control_plane.workspace import Job
 from tests.orchestrators.conftest import ROOT, StepClock

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from devhost.testing import HostProcess
+from scripts.host_process import HostProcess
 
 ROOT = Path(__file__).resolve().parents[2]
 

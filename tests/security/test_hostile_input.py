@@ -7,8 +7,8 @@ from urllib.parse import quote
 
 import pytest
 
-from devhost.testing import HostProcess
 from orchestrators.webhook import check_callback
+from scripts.host_process import HostProcess
 from tests.security.conftest import GuardedHost, principal
 
 CLIMBS = [

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from devhost.testing import HostProcess
+from scripts.host_process import HostProcess
 from tests.security.conftest import ROOT, GuardedHost, principal
 
 DOCUMENT = json.loads((ROOT / "docs" / "openapi.json").read_text("utf-8"))

@@ -1,4 +1,4 @@
-"""Runs a host as a process of its own, for tests and scripts.
+"""Runs the local host as a process of its own: for tests, benchmarks, scripts and the demo.
 
     with HostProcess(app_dir, data_dir) as host:
         requests.get(f"{host.url}/api/hello")
@@ -19,13 +19,14 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from devhost.errors import HostError
 from devhost.state import HostState
 
 _ROOT = Path(__file__).resolve().parent.parent
 _POLL_SECONDS = 0.05
+_TAIL_LINES = 15
 
 
 class HostProcess:
@@ -63,29 +64,42 @@ class HostProcess:
         """Everything the host has logged so far, over restarts."""
         return self.log_file.read_text(encoding="utf-8", errors="replace") if self.log_file.exists() else ""
 
+    def answers(self) -> bool:
+        """Whether the host that published itself in the data directory answers; if so, `url` is its address."""
+        found = HostState.read(self.data)
+        with contextlib.suppress(OSError):
+            if found is not None:
+                os.kill(found.pid, 0)  # another host may have got the port of one that was killed
+                if self.call("GET", f"{found.url}/admin/host/status")[0] == 200:
+                    self._port = found.port
+                    return True
+        return False
+
     def start(self, timeout: float = 90.0) -> str:
-        """Start and wait until it is ready; returns the address. HostError with the host's last line if it ends."""
+        """Start and wait until it is ready; returns the address. HostError with the host's last lines if it ends."""
         self.data.mkdir(parents=True, exist_ok=True)
         environment = {**os.environ, **self._env}
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(_ROOT), environment.get("PYTHONPATH")]))
         places = ["--app", str(self.app), "--data", str(self.data), "--port", str(self._port)]
         with self.log_file.open("ab") as output:
             command = [sys.executable, "-m", "devhost", *places, *self._options]
+            # A session of its own: Ctrl-C is for the caller, who ends the host in order.
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-                                             env=environment, cwd=_ROOT)  # fmt: skip
+                                             env=environment, cwd=_ROOT, start_new_session=True)  # fmt: skip
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
-            if self._process.poll() is not None:
-                raise HostError(f"The host ended with {self._process.returncode}: {self.log.strip().splitlines()[-1:]}")
-            found = HostState.read(self.data)
-            if found is not None and found.pid == self._process.pid:
-                self._port = found.port
-                with contextlib.suppress(OSError):
-                    if self.call("GET", "/admin/host/status")[0] == 200:
-                        return self.url
+            self.check()
+            if self.answers() and self.state.pid == self._process.pid:
+                return self.url
             time.sleep(_POLL_SECONDS)
         self.stop()
         raise HostError(f"The host is not ready after {timeout} s; its log is {self.log_file}.")
+
+    def check(self) -> None:
+        """Raise HostError with the host's last lines if it was started here and has ended."""
+        if self._process is not None and self._process.poll() is not None:
+            last = "\n".join(self.log.splitlines()[-_TAIL_LINES:])
+            raise HostError(f"The host ended with {self._process.returncode}. Its last lines:\n{last}")
 
     def kill(self) -> None:
         """End the host as a power cut would (SIGKILL)."""
@@ -135,7 +149,7 @@ class HostProcess:
             time.sleep(_POLL_SECONDS)
         raise TimeoutError(f"{instance_id} has not ended after {timeout} s: {body}")
 
-    def __enter__(self) -> HostProcess:
+    def __enter__(self) -> Self:
         self.start()
         return self
 
