@@ -96,7 +96,6 @@ class HostConfig:
                 not_modelled=[
                     *(f"host.json {name}" for name in left if not name.startswith(_NOTHING_TO_DO)),
                     *(f"local.settings.json {name}" for name in local if name.startswith("Host.")),
-                    *(f"setting {name}" for name in environ if re.fullmatch(r"AzureWebJobs\..+\.Disabled", name)),
                 ],
             )
         except (ValueError, TypeError) as problem:

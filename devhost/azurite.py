@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -22,6 +23,7 @@ from devhost.errors import HostError
 from devhost.state import replace_json
 
 DEFAULT_PORTS = (10000, 10001, 10002)  # blob, queue, table
+_ANY_PORTS = (0, 0, 0)
 _SERVICES = ("blob", "queue", "table")
 _ACCOUNT = "devstoreaccount1"
 _KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
@@ -95,28 +97,24 @@ class Azurite:
                 self._process = process
                 self._write_state()
                 return self
-        for ports in (self.ports, _free_ports(), _free_ports()):
-            self.ports = ports
-            if not any(_answers(port) for port in ports) and self._launch():
+        for ports in (self.ports, _ANY_PORTS):
+            if not any(_answers(port) for port in ports) and self._launch(ports):
                 return self
         raise HostError(f"Azurite does not start on {self.ports}; its log is {self._location / 'azurite.out'}.")
 
     def restart(self) -> None:
         """Start again on the same ports, after it died."""
-        if not self._launch():
+        if not self._launch(self.ports):
             raise HostError(f"Azurite died and does not start again; its log is {self._location / 'azurite.out'}.")
 
     def stop(self) -> None:
         """End it, if it is ours."""
-        process, self._process = self._process, None
-        with contextlib.suppress(psutil.NoSuchProcess):
-            if process is not None:
-                process.terminate()
-                try:
-                    process.wait(_STOP_SECONDS)
-                except psutil.TimeoutExpired:
-                    process.kill()
-                    process.wait()
+        if self._process is not None:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                self._process.terminate()
+            for process in psutil.wait_procs([self._process], _STOP_SECONDS)[1]:
+                process.kill()
+            self._process = None
 
     def __enter__(self) -> Azurite:
         return self.start()
@@ -124,13 +122,13 @@ class Azurite:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def _launch(self) -> bool:
+    def _launch(self, ports: tuple[int, ...]) -> bool:
         executable = self._executable or find_executable()
         if executable is None:
             raise HostError("Azurite is not installed: run `npm install azurite`, or name it by --azurite or $AZURITE.")
         command = [executable, "--silent", "--skipApiVersionCheck", "--disableTelemetry", "--location",
                    str(self._location)]  # fmt: skip
-        for service, port in zip(_SERVICES, self.ports, strict=True):
+        for service, port in zip(_SERVICES, ports, strict=True):
             command += [f"--{service}Host", "127.0.0.1", f"--{service}Port", str(port)]
         node_options = f"{os.environ.get('NODE_OPTIONS', '')} --require {json.dumps(str(_GUARD))}"
         environment = {**os.environ, "DEVHOST_AZURITE_STATE": str(self._state_file), "NODE_OPTIONS": node_options}
@@ -140,11 +138,14 @@ class Azurite:
             # A session of its own: Ctrl-C is for the host, which ends Azurite last.
             self._process = psutil.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
                                          env=environment, start_new_session=True)  # fmt: skip
-        self._write_state()
+        self._write_state()  # it ends by itself unless it finds its owner there
         deadline = time.monotonic() + _START_SECONDS
         while time.monotonic() < deadline and self.alive:
             # Its own word: a port that answers may be that of another Azurite, which took it a moment ago.
-            if said.read_bytes()[before:].count(b"successfully listening") == len(_SERVICES):
+            found = re.findall(rb"successfully listening \D*127.0.0.1:(\d+)", said.read_bytes()[before:])
+            if len(found) == len(_SERVICES):
+                self.ports = tuple(map(int, found))
+                self._write_state()
                 return True
             time.sleep(0.05)
         self.stop()
@@ -160,8 +161,3 @@ def _answers(port: int) -> bool:
         return True
     return False
 
-
-def _free_ports() -> tuple[int, ...]:
-    with contextlib.ExitStack() as probes:
-        found = [probes.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in _SERVICES]
-        return tuple(int(probe.getsockname()[1]) for probe in found)

@@ -11,5 +11,9 @@ class AppLoadError(HostError):
     """The app has an error that would make functions vanish silently on other hosts."""
 
 
+class UnknownFunction(Exception):
+    """Work for a function that the app does not have; the text is as on Azure."""
+
+
 class StorageFull(HostError):
     """The disk with the data directory takes no more writes; what was acknowledged is safe."""

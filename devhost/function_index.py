@@ -8,18 +8,20 @@ from __future__ import annotations
 import importlib
 import inspect
 import json
+import os
 import sys
 import traceback
 import typing
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import GenericAlias
 from typing import Any
 
 import azure.functions as func
 
-from devhost.errors import AppLoadError
+from devhost.app_settings import resolve
+from devhost.errors import AppLoadError, UnknownFunction
 
 # Durable triggers: what orchestrations call such a function, and the setting that may name it.
 _DURABLE = {
@@ -44,6 +46,10 @@ class Binding:
         """Name of the setting with the connection string."""
         return str(self.settings.get("connection") or "AzureWebJobsStorage")
 
+    def text(self, setting: str) -> str:
+        """A setting with its %NAME% filled in. AppLoadError names one that is not set."""
+        return resolve(str(self.settings[setting]), os.environ, f"{setting} of the binding {self.name!r}")
+
 
 @dataclass(frozen=True)
 class Function:
@@ -59,7 +65,6 @@ class Function:
     raw_bindings: list[dict[str, Any]]
     script_file: str
     annotations: dict[str, Any]
-    is_disabled: bool = False
 
     @property
     def outputs(self) -> list[Binding]:
@@ -87,6 +92,13 @@ class Function:
         return [str(method).upper() for method in self.trigger.settings.get("methods") or ()]
 
     @property
+    def is_disabled(self) -> bool:
+        """Whether the app setting AzureWebJobs.NAME.Disabled (or with underscores, as Linux plans spell it) says so."""
+        spelled = {f"azurewebjobs.{self.name}.disabled".lower(), f"azurewebjobs_{self.name}_disabled".lower()}
+        found = [value.strip().lower() for key, value in os.environ.items() if key.lower() in spelled]
+        return "true" in found or "1" in found
+
+    @property
     def durable_name(self) -> str:
         """Name that orchestrations use."""
         _, setting = _DURABLE.get(self.trigger.type, ("", ""))
@@ -107,13 +119,16 @@ class FunctionIndex:
         """Return the function of that name."""
         return self._by_name.get(name.lower())
 
-    def durable(self, noun: str, name: str) -> Function | None:
-        """Return the activity, orchestrator or entity that orchestrations know by a name."""
-        return self._durable.get((noun, name.lower()))
-
-    def durable_names(self, noun: str) -> list[str]:
-        """Names that orchestrations use for all of a kind, sorted."""
-        return sorted(f.durable_name for (kind, _), f in self._durable.items() if kind == noun)
+    def durable(self, noun: str, name: str) -> Function:
+        """Return the activity, orchestrator or entity that orchestrations know by a name; raises UnknownFunction."""
+        function = self._durable.get((noun, name.lower()))
+        if function is None:
+            known = sorted(f"'{f.durable_name}'" for (kind, _), f in self._durable.items() if kind == noun)
+            raise UnknownFunction(
+                f"The function '{name}' doesn't exist, is disabled, or is not an {noun} function. Additional info: "
+                f"The following are the known {noun} functions: {', '.join(known) or 'none'}."
+            )
+        return function
 
     def with_trigger(self, kind: str) -> list[Function]:
         """All functions with a kind of trigger; a disabled one is not triggered, only run by its admin route."""
@@ -141,20 +156,15 @@ def load_app(app_dir: Path, environ: Mapping[str, str]) -> FunctionIndex:
     sys.path.insert(0, str(app_dir))
     try:
         module = importlib.import_module(path.stem)
+        if Path(module.__file__ or "").resolve() != path.resolve():
+            raise ImportError(f"{script} was imported from {module.__file__}, not from {path}: rename one of them.")
+        declared = _declared(module)
     except SyntaxError as problem:
         raise AppLoadError(f"{problem.filename}:{problem.lineno}: syntax error: {problem.msg}") from problem
     except Exception as problem:
-        raise AppLoadError(f"{_place(problem, app_dir)}: {type(problem).__name__}: {problem}") from problem
-    if Path(module.__file__ or "").resolve() != path.resolve():
-        raise AppLoadError(f"{script} was imported from {module.__file__}, not from {path}: rename one of them.")
-    functions = [_function(item, script) for item in _declared(module, script, app_dir)]
-    return FunctionIndex([replace(f, is_disabled=_is_disabled(f.name, environ)) for f in functions])
-
-
-def _is_disabled(name: str, environ: Mapping[str, str]) -> bool:
-    """Whether the app setting AzureWebJobs.NAME.Disabled (or with underscores, as Linux plans spell it) says so."""
-    spelled = {f"azurewebjobs.{name}.disabled".lower(), f"azurewebjobs_{name}_disabled".lower()}
-    return any(key.lower() in spelled and value.strip().lower() in ("true", "1") for key, value in environ.items())
+        place = _place(problem, app_dir) or script
+        raise AppLoadError(f"{place}: {type(problem).__name__}: {problem}") from problem
+    return FunctionIndex([_function(item, script) for item in declared])
 
 
 def converter_of(kind: str) -> Any:
@@ -162,25 +172,19 @@ def converter_of(kind: str) -> Any:
     return func.get_binding_registry().get(kind)  # type: ignore[no-untyped-call]
 
 
-def _declared(module: Any, script: str, app_dir: Path) -> list[Any]:
+def _declared(module: Any) -> list[Any]:
     found = {id(value): value for value in vars(module).values() if isinstance(value, func.FunctionRegister)}
     if len(found) != 1:
-        raise AppLoadError(f"{script}: {'More than one' if found else 'No'} top level function app instance is defined;"
-                           " it must have exactly one, like `app = func.FunctionApp()`.")  # fmt: skip
-    try:
-        return list(next(iter(found.values())).get_functions())
-    except Exception as problem:
-        raise AppLoadError(f"{_place(problem, app_dir, script)}: {problem}") from problem
+        raise TypeError(f"{'More than one' if found else 'No'} top level function app instance is defined;"
+                        " it must have exactly one, like `app = func.FunctionApp()`.")  # fmt: skip
+    return list(next(iter(found.values())).get_functions())
 
 
-def _place(problem: BaseException, app_dir: Path, otherwise: str = "function_app.py") -> str:
-    """File and line inside the app where an exception came from."""
-    place = otherwise
-    for frame in traceback.extract_tb(problem.__traceback__):
-        file = Path(frame.filename)
-        if file.is_relative_to(app_dir) and ".venv" not in file.parts:
-            place = f"{file.relative_to(app_dir)}:{frame.lineno}"
-    return place
+def _place(problem: BaseException, app_dir: Path) -> str:
+    """File and line inside the app where an exception came from; empty if it did not."""
+    frames = [(Path(frame.filename), frame.lineno) for frame in traceback.extract_tb(problem.__traceback__)]
+    inside = [(file, line) for file, line in frames if file.is_relative_to(app_dir) and ".venv" not in file.parts]
+    return f"{inside[-1][0].relative_to(app_dir)}:{inside[-1][1]}" if inside else ""
 
 
 def _function(declared: Any, script: str) -> Function:

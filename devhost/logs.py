@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-invocation: ContextVar[dict[str, str] | None] = ContextVar("invocation", default=None)
+invocation: ContextVar[dict[str, Any] | None] = ContextVar("invocation", default=None)
 _HOST_FRAMES = (str(Path(__file__).parent), "concurrent/futures", "/asyncio/")
 _NOISY = ("azure", "aiohttp.access", "asyncio", "urllib3", "opentelemetry")
 
@@ -25,21 +25,16 @@ class EventLog:
         self.info = partial(self._log, logging.INFO)
         self.warning = partial(self._log, logging.WARNING)  # what somebody should look at
 
-    @property
-    def verbose(self) -> bool:
-        """True if debug events are shown."""
-        return self._logger.isEnabledFor(logging.DEBUG)
-
     def _log(self, level: int, event: str, **fields: Any) -> None:
         self._logger.log(level, event, extra={"fields": fields})
 
     def error(self, event: str, problem: BaseException | None = None, **fields: Any) -> None:
         """Log what went wrong, with the traceback of `problem` from where user code begins."""
-        info = None if problem is None else (type(problem), problem, _of_user(problem.__traceback__))
+        info = None if problem is None else (type(problem), problem, of_user(problem.__traceback__))
         self._logger.error(event, extra={"fields": fields}, exc_info=info)
 
 
-def _of_user(trace: TracebackType | None) -> TracebackType | None:
+def of_user(trace: TracebackType | None) -> TracebackType | None:
     """The part of a traceback below the host's own frames; all of it if there is no other."""
     found = trace
     while found is not None and any(part in found.tb_frame.f_code.co_filename for part in _HOST_FRAMES):

@@ -10,13 +10,13 @@ from urllib.parse import unquote
 from devhost.errors import AppLoadError
 
 Target = TypeVar("Target")
+_FLOAT = r"-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?"
 _PATTERNS = {
-    "int": r"-?\d+", "long": r"-?\d+", "alpha": r"[A-Za-z]*", "bool": r"(?i:true|false)",
+    "int": r"-?\d+", "long": r"-?\d+", "alpha": r"[A-Za-z]*", "bool": r"(?i:true|false)", "required": r".+",
     "guid": r"[0-9A-Fa-f]{8}-?(?:[0-9A-Fa-f]{4}-?){3}[0-9A-Fa-f]{12}", "decimal": r"-?\d+(?:\.\d+)?",
-    "double": r"-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?", "float": r"-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?",
-    "datetime": r"\d{1,4}[-/].*", "required": r".+",
+    "double": _FLOAT, "float": _FLOAT, "datetime": r"\d{1,4}[-/].*",
 }  # fmt: skip
-_LIMITS: dict[str, Callable[..., bool]] = {  # ValueError: the value is no number
+_RULES: dict[str, Callable[..., bool]] = {  # ValueError: the value is no number
     "length": lambda value, low, high=None: int(low) <= len(value) <= int(high or low),
     "minlength": lambda value, low: len(value) >= int(low),
     "maxlength": lambda value, high: len(value) <= int(high),
@@ -24,6 +24,7 @@ _LIMITS: dict[str, Callable[..., bool]] = {  # ValueError: the value is no numbe
     "max": lambda value, high: int(value) <= int(high),
     "range": lambda value, low, high: int(low) <= int(value) <= int(high),
     "regex": lambda value, pattern: re.search(pattern, value, re.IGNORECASE) is not None,
+    **{name: lambda value, *_, form=form: re.fullmatch(form, value) is not None for name, form in _PATTERNS.items()},
 }
 _SLASH_IN_SEGMENT = "\0"  # stands for %2F while a path is matched
 
@@ -64,7 +65,7 @@ class _Template:
             return self._literal(text)
         stars, name, rules, optional = whole.groups()
         for rule, quoted in re.findall(r":(\w+)(?:\((.*?)\))?(?=:|$)", rules):
-            if rule not in _PATTERNS and rule not in _LIMITS:
+            if rule not in _RULES:
                 raise AppLoadError(f"The route {self.text!r} uses the unknown constraint {rule!r}.")
             limits = quoted.replace("\1", "{").replace("\2", "}")
             self._rules.append((name, rule, [limits] if rule == "regex" or not limits else limits.split(",")))
@@ -89,9 +90,7 @@ class _Template:
 
 
 def _accepts(rule: str, limits: list[str], value: str) -> bool:
-    if rule in _PATTERNS:
-        return re.fullmatch(_PATTERNS[rule], value) is not None
     try:
-        return _LIMITS[rule](value, *limits)
+        return _RULES[rule](value, *limits)
     except ValueError:
         return False

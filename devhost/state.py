@@ -65,11 +65,8 @@ class Keys:
 
 def take(data_dir: Path) -> int:
     """Own the data directory until the process ends; returns the open lock. HostError if another host has it."""
-    try:
-        data_dir.mkdir(parents=True, exist_ok=True)
-        lock = os.open(data_dir / "host.lock", os.O_RDWR | os.O_CREAT, 0o600)
-    except OSError as problem:
-        raise HostError(f"The data directory {data_dir} cannot be used: {problem.strerror}.") from problem
+    data_dir.mkdir(parents=True, exist_ok=True)
+    lock = os.open(data_dir / "host.lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+import os
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
@@ -25,7 +25,7 @@ _SIGNATURE_LIFE = timedelta(days=3650)
 class Account:
     """A storage account behind a connection string."""
 
-    def __init__(self, connection: str, session: aiohttp.ClientSession, *, base64_messages: bool) -> None:
+    def __init__(self, connection: str, *, base64_messages: bool) -> None:
         from azure.storage.blob.aio import BlobServiceClient
         from azure.storage.queue.aio import QueueServiceClient
 
@@ -36,7 +36,6 @@ class Account:
         except (ValueError, AttributeError) as problem:
             reason = "A connection string has no AccountName or AccountKey; triggers and bindings need both."
             raise HostError(reason) from problem
-        self._session = session
         self._base64 = base64_messages
 
     async def etags(self, container: str, prefix: str) -> dict[str, str]:
@@ -55,7 +54,8 @@ class Account:
         marker: str | None = ""
         while marker is not None:
             query = {"restype": "container", "comp": "list", "prefix": prefix, "marker": marker}
-            async with self._session.get(address.update_query({k: v for k, v in query.items() if v})) as answer:
+            page_address = address.update_query({k: v for k, v in query.items() if v})
+            async with aiohttp.request("GET", page_address, raise_for_status=False) as answer:
                 if answer.status == 404:
                     return {}
                 answer.raise_for_status()
@@ -118,28 +118,23 @@ class Account:
 class Storage:
     """Accounts by the connection setting of a binding."""
 
-    def __init__(self, environ: Mapping[str, str], *, base64_messages: bool) -> None:
-        self._environ = environ
+    def __init__(self, *, base64_messages: bool) -> None:
         self._base64 = base64_messages
         self._accounts: dict[str, Account] = {}
-        self._session: aiohttp.ClientSession | None = None
 
     def account(self, binding: Binding) -> Account:
         """Return the account that a binding names. HostError names a setting that is missing."""
         setting = binding.connection
         if setting not in self._accounts:
-            found = self._environ.get(setting) or self._environ.get(f"AzureWebJobs{setting}")
+            found = os.environ.get(setting) or os.environ.get(f"AzureWebJobs{setting}")
             if not found:
                 raise HostError(f"The connection setting {setting!r} is not set (local.settings.json or environment).")
             if means_emulator(found):
                 raise HostError(f"The connection {setting!r} means the storage emulator, which does not run: --azurite")
-            self._session = self._session or aiohttp.ClientSession()
-            self._accounts[setting] = Account(found, self._session, base64_messages=self._base64)
+            self._accounts[setting] = Account(found, base64_messages=self._base64)
         return self._accounts[setting]
 
     async def close(self) -> None:
         """Close connections."""
         for account in self._accounts.values():
             await account.close()
-        if self._session is not None:
-            await self._session.close()

@@ -13,16 +13,16 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from aiohttp import web
-from azure.functions.meta import Datum
+from azure.functions.http import HttpRequest
 
-from devhost.app_settings import HostConfig
 from devhost.bindings import Bindings
 from devhost.durable.client_binding import PATH as DURABLE_PATH
 from devhost.durable.routes import DurableRoutes
-from devhost.function_index import Function, FunctionIndex, converter_of
+from devhost.function_index import Function, converter_of
 from devhost.logs import EventLog
 from devhost.route_table import RouteTable
 from devhost.state import Keys
+from devhost.triggers.listeners import Listeners
 
 log = EventLog("devhost.http")
 MAX_BODY = 100 * 1024 * 1024  # bytes, as on Azure
@@ -41,20 +41,19 @@ class _Guarded:
 class WebFront:
     """Answers every request of both listeners."""
 
-    def __init__(self, index: FunctionIndex, config: HostConfig, bindings: Bindings, durable: DurableRoutes, keys: Keys,
-                 *, enforce_keys: bool, blob_event: EventSink, grid_event: EventSink,
-                 admin_run: Callable[[Function, Any], None]) -> None:  # fmt: skip
-        self._index = index
+    def __init__(self, bindings: Bindings, durable: DurableRoutes, listeners: Listeners, keys: Keys, *,
+                 enforce_keys: bool) -> None:  # fmt: skip
+        self._index = index = bindings.index
         self._bindings = bindings
         self._durable = durable
+        self._listeners = listeners
         self._master_key = keys.master
         self._enforce = enforce_keys
-        self._prefix = f"/{config.route_prefix}" if config.route_prefix else ""
-        self._admin_run = admin_run
+        self._prefix = f"/{bindings.config.route_prefix}" if bindings.config.route_prefix else ""
         self._began = time.monotonic()
         self.state = "Starting"
-        blobs = partial(self._webhook, "blobTrigger", blob_event)
-        grid = partial(self._webhook, "eventGridTrigger", grid_event)
+        blobs = partial(self._webhook, "blobTrigger", listeners.blobs.accept)
+        grid = partial(self._webhook, "eventGridTrigger", listeners.grid_event)
         self._router = RouteTable[_Guarded]([
             ((), "", _Guarded(self._home, None)),
             ((), f"{DURABLE_PATH}/{{*rest}}", _Guarded(self._manage, (keys.durable,))),
@@ -101,20 +100,14 @@ class WebFront:
             body = await request.read()
         except web.HTTPRequestEntityTooLarge:
             return web.Response(status=413)
-        datum = Datum(
-            {
-                "method": Datum(request.method, "string"),
-                "url": Datum(f"{_origin(request)}{request.raw_path}", "string"),
-                "headers": _strings({n.lower(): ",".join(request.headers.getall(n)) for n in request.headers}),
-                "query": _strings(query),
-                "params": _strings(values),
-                "body": Datum(body, "bytes"),
-            },
-            "http",
-        )
+        given = HttpRequest(
+            request.method, f"{_origin(request)}{request.raw_path}", params=query, route_params=values,
+            headers={n.lower(): ",".join(request.headers.getall(n)) for n in request.headers},
+            body_type="bytes", body=body,
+        )  # fmt: skip
         try:
-            done = await self._bindings.run(function, datum, {}, {**query, **values})
-            return _response(function, done.value)
+            done = await self._bindings.run(function, given, {}, {**query, **values})
+            return _response(function, done.get("$return"))
         except Exception:  # it is in the log
             return web.Response(status=500)
 
@@ -179,7 +172,7 @@ class WebFront:
             given = json.loads(await request.read() or b"{}").get("input")
         except (ValueError, AttributeError):
             return web.json_response({"Message": 'The body must be JSON like {"input": "..."}.'}, status=400)
-        self._admin_run(function, given)
+        self._listeners.run_by_hand(function, given)
         return web.Response(status=202)
 
 
@@ -190,10 +183,6 @@ def _keys_of(function: Function, keys: Keys) -> tuple[str, ...] | None:
 
 def _origin(request: web.BaseRequest) -> str:
     return f"{request.scheme}://{request.host}"
-
-
-def _strings(values: Mapping[str, str]) -> dict[str, Datum]:
-    return {name: Datum(value, "string") for name, value in values.items()}
 
 
 def _response(function: Function, value: Any) -> web.Response:

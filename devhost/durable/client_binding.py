@@ -7,38 +7,28 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 PATH = "/runtime/webhooks/durabletask"
+_OF_INSTANCE = {
+    "statusQueryGetUri": "?", "sendEventPostUri": "/raiseEvent/{eventName}?", "purgeHistoryDeleteUri": "?",
+    "terminatePostUri": "/terminate?reason={text}&", "rewindPostUri": "/rewind?reason={text}&",
+    "restartPostUri": "/restart?", "suspendPostUri": "/suspend?reason={text}&",
+    "resumePostUri": "/resume?reason={text}&",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class ClientBinding:
-    """Writes client bindings and check-status bodies."""
+    """Writes client bindings and the URLs of instances."""
 
     origin: str  # http://host:port of the public listener
     rpc_base_url: str
     hub_name: str
     key: str
-    connection: str = "Storage"
-
-    @property
-    def _query(self) -> str:
-        return f"taskHub={quote(self.hub_name)}&connection={self.connection}&code={self.key}"
 
     def management_urls(self, instance_id: str, origin: str | None = None) -> dict[str, str]:
         """All URLs of an instance, as in the binding."""
         base = f"{origin or self.origin}{PATH}/instances/{instance_id}"
-        query = self._query
-        urls = {"id": instance_id, "statusQueryGetUri": f"{base}?{query}", "purgeHistoryDeleteUri": f"{base}?{query}",
-                "sendEventPostUri": f"{base}/raiseEvent/{{eventName}}?{query}",
-                "restartPostUri": f"{base}/restart?{query}"}  # fmt: skip
-        for operation in ("terminate", "rewind", "suspend", "resume"):
-            urls[f"{operation}PostUri"] = f"{base}/{operation}?reason={{text}}&{query}"
-        return urls
-
-    def check_status(self, instance_id: str, origin: str | None = None) -> dict[str, str]:
-        """Body of a 202 answer: like the real host's, without rewindPostUri."""
-        urls = self.management_urls(instance_id, origin)
-        del urls["rewindPostUri"]
-        return urls
+        query = f"taskHub={quote(self.hub_name)}&connection=Storage&code={self.key}"
+        return {"id": instance_id, **{name: f"{base}{rest}{query}" for name, rest in _OF_INSTANCE.items()}}
 
     def text(self) -> str:
         """Write the JSON string that a durableClient parameter receives."""

@@ -10,7 +10,8 @@ from datetime import datetime
 from typing import Any
 
 from devhost.durable.history import Event, Kind, compact, event, now, parse_time, wire_time
-from devhost.durable.program import Act, NonDeterministic, Program, Task, UnknownFunction
+from devhost.durable.program import Act, NonDeterministic, Program, Task
+from devhost.errors import UnknownFunction
 
 ERROR_LABEL = "\n\n$OutOfProcData$:"
 _SETTINGS = (
@@ -77,7 +78,6 @@ class Outcome:
     next_input: str | None = None  # for CONTINUED: the JSON of the new execution's input
     carried: list[Event] = field(default_factory=list)
     cancelled_timers: list[int] = field(default_factory=list)
-    quiet: frozenset[int] = frozenset()
     open_tasks: int = 0
 
 
@@ -98,22 +98,16 @@ def conclude(name: str, execution: str, instance_id: str, reply: Reply, history:
     moment = now()
     events = [_scheduling_event(task, execution, instance_id, moment) for task in tasks]
     if program.finished and not program.open_tasks:
-        if error := program.fault or reply.error:
-            return _failed(failed + error, events, tasks, program.task_count)
+        if reply.error:
+            return _failed(failed + reply.error, events, tasks, len(program.tasks))
         if program.continued:
             text = None if program.next_input is None else compact(program.next_input)
             return Outcome(events, tasks, CONTINUED, next_input=text, carried=program.carried)
         if reply.done:
             output = None if reply.output is None else compact(reply.output)
-            ending = _completed(program.task_count, COMPLETED, output)
+            ending = _completed(len(program.tasks), COMPLETED, output)
             return Outcome([*events, ending], tasks, COMPLETED, output)
-    return Outcome(
-        events,
-        tasks,
-        cancelled_timers=program.cancelled_timers(),
-        quiet=program.quiet_ids() if not reply.done and not reply.error else frozenset(),
-        open_tasks=program.open_tasks,
-    )
+    return Outcome(events, tasks, cancelled_timers=program.cancelled_timers(), open_tasks=len(program.open_tasks))
 
 
 def _failed(text: str, events: list[Event], tasks: list[Task], event_id: int) -> Outcome:

@@ -74,8 +74,7 @@ class Event(NamedTuple):
 
     def fields(self) -> dict[str, Any]:
         """Parse the whole event."""
-        fields: dict[str, Any] = json.loads(self.text)
-        return fields
+        return dict(json.loads(self.text))
 
 
 def event(kind: Kind, event_id: int = -1, at: datetime | None = None, **fields: Any) -> Event:

@@ -14,7 +14,7 @@ CONTROL = (Kind.EXECUTION_SUSPENDED, Kind.EXECUTION_RESUMED, Kind.EXECUTION_TERM
 
 @dataclass(slots=True)
 class Message:
-    """An event on its way to an instance, stored under `seq` unless it is taken in the turn in which it came."""
+    """An event on its way to an instance, stored under `seq`."""
 
     seq: int | None
     execution: str | None
@@ -35,33 +35,23 @@ class Live:
     parent_execution: str | None = None
     parent_task: int | None = None
     inbox: deque[Message] = field(default_factory=deque)
-    busy: bool = False
-    queued: bool = False
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    awake: bool = False  # a task runs its episodes
     gone: bool = False
-    quiet: frozenset[int] = frozenset()
-    arrived: set[int] = field(default_factory=set)
-    wake: asyncio.TimerHandle | None = None
-    not_before: float = 0.0
-    length: int = 0  # rows of history
-    custom_status: str | None = None
-    has_timers: bool = False
+    history: list[Event] | None = None  # None: on disk only
 
-    def take(self) -> tuple[list[Message], list[Message]]:
-        """Take messages for the next episode, and those that came too late for their execution.
-
-        A control message comes alone; while suspended everything else is parked.
-        """
-        stale = [m for m in self.inbox if m.execution not in (None, self.execution)]
+    def take(self) -> list[Message]:
+        """Take messages for the next episode. A control message comes alone; while suspended all else is parked."""
         taken: list[Message] = []
         if self.status == SUSPENDED:
             taken = [m for m in self.inbox if m.event.kind in (Kind.EXECUTION_RESUMED, Kind.EXECUTION_TERMINATED)][:1]
-        for message in (*stale, *taken):
-            self.inbox.remove(message)
+            for message in taken:
+                self.inbox.remove(message)
         while self.inbox and self.status != SUSPENDED and (not taken or self.inbox[0].event.kind not in CONTROL):
             taken.append(self.inbox.popleft())
             if taken[-1].event.kind in CONTROL:
                 break
-        return taken, stale
+        return taken
 
 
 def started(live: Live) -> Event:

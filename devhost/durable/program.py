@@ -7,14 +7,16 @@ sub-orchestrations, entity messages, retry attempts and retry timers). A schedul
 
 from __future__ import annotations
 
-from collections import defaultdict, deque
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from enum import IntEnum
 from typing import Any
 
 from devhost.durable.history import Event, Kind, parse_time
+from devhost.errors import UnknownFunction
 
+_FOREVER = 10**12  # milliseconds: longer than any retry waits
 MAX_ACTIONS = 100_000  # as in the extension: more fail the instance
 
 
@@ -59,10 +61,6 @@ class NonDeterministic(Exception):
     """The orchestrator's code asks for other work than the history records."""
 
 
-class UnknownFunction(Exception):
-    """An action names a function that the app does not have; the orchestration fails with the text."""
-
-
 class Node:
     """Something the program can wait for."""
 
@@ -78,10 +76,6 @@ class Node:
             if self.owner is not None:
                 self.owner.child_ended(self)
 
-    def quiet(self) -> set[int] | None:
-        """Ids whose success alone lets user code go on only when all of them are in; None if that is not so."""
-        return None
-
 
 class Task(Node):
     """A unit of work with an id and a scheduling event."""
@@ -91,19 +85,8 @@ class Task(Node):
         super().__init__(owner)
         self.task_id, self.kind, self.action, self.fire_at = task_id, kind, action, fire_at
         self.scheduled = False
-
-    @property
-    def name(self) -> str:
-        """Function name of the work, empty for timers and entity messages."""
-        if self.action["actionType"] == Act.CALL_HTTP:
-            return HTTP_ACTIVITY
-        return str(self.action.get("functionName") or "")
-
-    def quiet(self) -> set[int] | None:
-        """A plain task is quiet while it runs, unless its answer comes as an event."""
-        if self.ended:
-            return None if self.failed else set()
-        return None if self.kind is Kind.EVENT_SENT else {self.task_id}
+        is_http = action["actionType"] == Act.CALL_HTTP
+        self.name = HTTP_ACTIVITY if is_http else str(action.get("functionName") or "")  # empty: no function's work
 
 
 class Group(Node):
@@ -111,7 +94,6 @@ class Group(Node):
 
     def __init__(self, owner: Group | Retry | None, size: int, *, wait_for_all: bool) -> None:
         super().__init__(owner)
-        self.children: list[Node] = []
         self._wait_for_all = wait_for_all
         self._left = size
         if size == 0:
@@ -122,13 +104,6 @@ class Group(Node):
         self._left -= 1
         if self._left == 0 or not self._wait_for_all:
             self.end(failed=child.failed)
-
-    def quiet(self) -> set[int] | None:
-        """Collect the children of a WhenAll while none has failed."""
-        if not self._wait_for_all:
-            return None
-        parts = [child.quiet() for child in self.children]
-        return None if None in parts else set[int]().union(*filter(None, parts))
 
 
 class Retry(Node):
@@ -141,13 +116,12 @@ class Retry(Node):
         self._attempts_left = int(options["maxNumberOfAttempts"])
         self._delay = timedelta(milliseconds=options["firstRetryIntervalInMilliseconds"])
         self._factor = float(options.get("backoffCoefficient") or 1)
-        longest = options.get("maxRetryIntervalInMilliseconds")
-        self._longest = timedelta(milliseconds=longest) if longest else timedelta.max
-        self._current: Node = self._attempt()
+        self._longest = timedelta(milliseconds=options.get("maxRetryIntervalInMilliseconds") or _FOREVER)
+        self._attempt()
 
-    def _attempt(self) -> Node:
+    def _attempt(self) -> None:
         self._attempts_left -= 1
-        return self._program.open_task(self, self._kind, self._action)
+        self._program.open_task(self, self._kind, self._action)
 
     def child_ended(self, child: Node) -> None:
         """Go from attempt to timer to attempt."""
@@ -155,46 +129,36 @@ class Retry(Node):
             if self._attempts_left <= 0:
                 self.end(failed=True)
             else:
-                self._current = self._attempt()
+                self._attempt()
         elif child.failed:
             wait = min(self._delay, self._longest) if self._attempts_left > 0 else timedelta(0)
             self._delay *= self._factor
-            timer = {"actionType": Act.TIMER}
-            self._current = self._program.open_task(self, Kind.TIMER_CREATED, timer, self._program.now + wait)
+            fire_at = self._program.now + wait
+            self._program.open_task(self, Kind.TIMER_CREATED, {"actionType": Act.TIMER}, fire_at)
         else:
             self.end()
-
-    def quiet(self) -> set[int] | None:
-        """Quiet while an attempt runs."""
-        if self.ended:
-            return None if self.failed else set()
-        task = self._current
-        return task.quiet() if isinstance(task, Task) and task.kind is not Kind.TIMER_CREATED else None
 
 
 class Program:
     """One replay. Feed the whole history in order, then read what is new.
 
-    `check(kind, name)` raises UnknownFunction for work that the app cannot do; the program then stops with `fault` set.
+    `check(kind, name)` raises UnknownFunction for work that the app cannot do, and so does the replay.
     """
 
     def __init__(self, actions: list[Any], schema: int, check: Callable[[Kind, str], None]) -> None:
-        self._actions: list[dict[str, Any]] = (
-            actions[0] if schema and actions else
-            [{"actionType": Act.WHEN_ANY, "compoundActions": group} for group in actions]
-        )  # fmt: skip
+        groups = [{"actionType": Act.WHEN_ANY, "compoundActions": group} for group in actions]
+        self._actions: list[dict[str, Any]] = actions[0] if schema and actions else groups
         if len(self._actions) > MAX_ACTIONS:
             raise UnknownFunction(f"More than {MAX_ACTIONS} orchestration actions.")
         self._check = check
         self._at = 0
         self._current: Node | None = None
-        self._tasks: dict[int, Task] = {}  # by id, never forgotten: history must match
-        self._open: dict[int, Task] = {}  # not ended; keeps the instance running
+        self.tasks: dict[int, Task] = {}  # by id, never forgotten: history must match
+        self.open_tasks: dict[int, Task] = {}  # not ended; keeps the instance running
         self._answers: dict[str, Task] = {}  # entity calls by request id
         self._waiters: dict[str, list[Node]] = defaultdict(list)
-        self._early: dict[str, deque[Event]] = defaultdict(deque)
+        self._early: Counter[str] = Counter()  # events that nothing has waited for yet, by name
         self.now = datetime.min
-        self.fault: str | None = None
         self.next_input: str | None = None  # set by continue-as-new
         self.continued = False
         self.carried: list[Event] = []
@@ -202,40 +166,20 @@ class Program:
     # -- what came of it ----------------------------------------------------------------------------
     @property
     def finished(self) -> bool:
-        """True when every action has been awaited, or nothing after a fault or continue-as-new matters."""
-        return self.fault is not None or self.continued or self._at >= len(self._actions)
-
-    @property
-    def open_tasks(self) -> int:
-        """How many tasks run that an instance must wait for before it can end."""
-        return len(self._open)
-
-    @property
-    def task_count(self) -> int:
-        """Ids given out so far."""
-        return len(self._tasks)
+        """True when every action has been awaited, or nothing matters after continue-as-new."""
+        return self.continued or self._at >= len(self._actions)
 
     def new_tasks(self) -> list[Task]:
         """Tasks that the history does not know, in id order."""
-        return [task for task in self._tasks.values() if not task.scheduled]
+        return [task for task in self.tasks.values() if not task.scheduled]
 
     def cancelled_timers(self) -> list[int]:
         """Ids of timers that user code gave up."""
-        return [t.task_id for t in self._tasks.values() if t.kind is Kind.TIMER_CREATED and t.action.get("isCanceled")]
-
-    def quiet_ids(self) -> frozenset[int]:
-        """Running tasks whose successes, short of the last one, cannot make user code move.
-
-        Then the SDK would answer the same again, and the call can be saved: user code waits for the last action and
-        that is a task, or a WhenAll of tasks, of which none has failed.
-        """
-        if self.finished or self._current is None or self._at != len(self._actions) - 1:
-            return frozenset()
-        return frozenset(self._current.quiet() or ())
+        return [t.task_id for t in self.tasks.values() if t.kind is Kind.TIMER_CREATED and t.action.get("isCanceled")]
 
     # -- replay -------------------------------------------------------------------------------------
     def replay(self, history: Iterable[Event]) -> None:
-        """Feed events in order; raises NonDeterministic."""
+        """Feed events in order; raises NonDeterministic and UnknownFunction."""
         for item in history:
             kind = item.kind
             if kind is Kind.ORCHESTRATOR_STARTED:
@@ -245,7 +189,7 @@ class Program:
             elif kind in _TASK_NOUN:
                 self._match(item)
             elif kind in _SETTLES:
-                task = self._open.pop(item.reference, None)
+                task = self.open_tasks.pop(item.reference, None)
                 if task is not None:
                     task.end(failed=_SETTLES[kind])
                     self._advance()
@@ -263,40 +207,37 @@ class Program:
         elif self._waiters[key]:
             self._waiters[key].pop().end()
         else:
-            self._early[key].append(item)
+            self._early[key] += 1
             return
         self._advance()
 
     def _match(self, item: Event) -> None:
-        task = self._tasks.get(item.event_id)
+        task = self.tasks.get(item.event_id)
         named = f" named '{item.name}'" if item.name and item.kind is not Kind.EVENT_SENT else ""
         if task is None:
             instead = "replay execution hasn't (yet?) scheduled this task."
         elif task.kind is not item.kind or (named and task.name.casefold() != item.name.casefold()):
             other = _TASK_NOUN[task.kind] + (f" named '{task.name}'" if task.name else "")
             instead = f"orchestration replay instead scheduled {other} with this sequence number."
-            task = None
-        if task is None:
-            raise NonDeterministic(
-                "Non-Deterministic workflow detected: A previous execution of this orchestration scheduled "
-                f"{_TASK_NOUN[item.kind]} with sequence number {item.event_id}{named}, but the current {instead} "
-                "Was a change made to the orchestrator code after this instance had already started running?"
-            )
-        task.scheduled = True
-        if task.action["actionType"] == Act.CALL_ENTITY:
-            self._answers[item.name] = task
+        else:
+            task.scheduled = True
+            if task.action["actionType"] == Act.CALL_ENTITY:
+                self._answers[item.name] = task
+            return
+        raise NonDeterministic(
+            "Non-Deterministic workflow detected: A previous execution of this orchestration scheduled "
+            f"{_TASK_NOUN[item.kind]} with sequence number {item.event_id}{named}, but the current {instead} "
+            "Was a change made to the orchestrator code after this instance had already started running?"
+        )
 
     def _advance(self) -> None:
-        try:
-            while not self.finished:
-                if self._current is None:
-                    self._current = self._start(self._actions[self._at], None)
-                if not self._current.ended or self.continued:
-                    return
-                self._current = None
-                self._at += 1
-        except UnknownFunction as problem:
-            self.fault = str(problem)
+        while not self.finished:
+            if self._current is None:
+                self._current = self._start(self._actions[self._at], None)
+            if not self._current.ended:
+                return
+            self._current = None
+            self._at += 1
 
     def _start(self, action: dict[str, Any], owner: Group | Retry | None) -> Node:
         kind = action["actionType"]
@@ -304,13 +245,13 @@ class Program:
             parts = action["compoundActions"]
             group = Group(owner, len(parts), wait_for_all=kind == Act.WHEN_ALL)
             for part in parts:
-                group.children.append(self._start(part, group))
+                self._start(part, group)
             return group
         if kind == Act.WAIT_EVENT:
             return self._wait_event(action["externalEventName"].casefold(), owner)
         if kind == Act.CONTINUE_AS_NEW:
             self.next_input, self.continued = action.get("input"), True
-            return _ended(owner)
+            return Node(owner)
         if kind == Act.TIMER:
             return self.open_task(owner, Kind.TIMER_CREATED, action, parse_time(action["fireAt"]))
         if kind in (Act.ACTIVITY_RETRY, Act.SUB_RETRY):
@@ -320,30 +261,26 @@ class Program:
         raise UnknownFunction(f"The action type {kind} is not known to this host.")
 
     def _wait_event(self, key: str, owner: Group | Retry | None) -> Node:
-        if self._early[key]:
-            self._early[key].popleft()
-            return _ended(owner)
         waiter = Node(owner)
-        self._waiters[key].append(waiter)
+        if self._early[key]:
+            self._early[key] -= 1
+            waiter.end()
+        else:
+            self._waiters[key].append(waiter)
         return waiter
 
     def open_task(self, owner: Group | Retry | None, kind: Kind, action: dict[str, Any],
                   fire_at: datetime | None = None) -> Task:  # fmt: skip
         """Give out the next id for a piece of work; a signal and a cancelled timer count as ended at once."""
-        task = Task(owner, len(self._tasks), kind, action, fire_at)
+        task = Task(owner, len(self.tasks), kind, action, fire_at)
         if kind is Kind.EVENT_SENT:
             self._check(kind, action["instanceId"].split("@")[1])
         elif kind is not Kind.TIMER_CREATED and action["actionType"] != Act.CALL_HTTP:
             self._check(kind, task.name)
-        self._tasks[task.task_id] = task
+        self.tasks[task.task_id] = task
         if action["actionType"] == Act.SIGNAL_ENTITY or action.get("isCanceled"):
             task.end()
         elif kind is not Kind.EVENT_SENT:
-            self._open[task.task_id] = task
+            self.open_tasks[task.task_id] = task
         return task
 
-
-def _ended(owner: Group | Retry | None) -> Node:
-    node = Node(owner)
-    node.end()
-    return node

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
 import uuid
@@ -15,10 +14,10 @@ from devhost.durable import episode as ep
 from devhost.durable import status
 from devhost.durable.client_binding import ClientBinding
 from devhost.durable.entities import entity_id
-from devhost.durable.history import Kind, compact, from_text, parse_time, wire_time
+from devhost.durable.history import Kind, compact, event, from_text, parse_time, wire_time
 from devhost.durable.hub import TaskHub
-from devhost.durable.program import UnknownFunction
 from devhost.durable.store import Store
+from devhost.errors import UnknownFunction
 from devhost.route_table import RouteTable
 
 PAGE = 100  # instances or entities in an answer unless `top` says otherwise, as in the extension
@@ -87,15 +86,18 @@ class DurableRoutes:
             raise ArgumentError(f"Total timeout {timeout} s should be bigger than retry timeout {interval} s")
         self._hub.start(name, instance_id, _json_text(await request.read()), request.query.get("version"))
         if timeout is not None and interval is not None:
-            await asyncio.wait([self._hub.watch(instance_id)], timeout=timeout)
+            await self._hub.wait(instance_id, timeout)
             shown = self._payload(instance_id)
             if shown["runtimeStatus"] in ep.FINISHED:
                 return _json(200, shown["output"] if shown["runtimeStatus"] == ep.COMPLETED else shown)
         return self._accepted(request, instance_id)
 
-    def _accepted(self, request: web.BaseRequest, instance_id: str) -> web.Response:
-        body = self._client.check_status(instance_id, request["origin"])
-        return _json(202, body, {"Location": body["statusQueryGetUri"], "Retry-After": "10"})
+    def _accepted(self, request: web.BaseRequest, instance_id: str, body: Any = None) -> web.Response:
+        """The links of an instance that has just begun, or the body of one that has not ended."""
+        links = self._client.management_urls(instance_id, request["origin"])
+        del links["rewindPostUri"]  # as the real host
+        headers = {"Location": links["statusQueryGetUri"], "Retry-After": "5" if body else "10"}
+        return _json(202, body or links, headers)
 
     def _known(self, instance_id: str, ended: tuple[str, ...] = ep.FINISHED) -> str:
         """Status of an instance; 404 if there is none, 410 if it has ended."""
@@ -123,8 +125,7 @@ class DurableRoutes:
                 show_input=show_input,
             )  # fmt: skip
         if body["runtimeStatus"] not in ep.FINISHED:
-            urls = self._client.check_status(instance_id, request["origin"])
-            return _json(202, body, {"Location": urls["statusQueryGetUri"], "Retry-After": "5"})
+            return self._accepted(request, instance_id, body)
         failed = body["runtimeStatus"] == ep.FAILED and _flag(request, "returnInternalServerErrorOnFailure")
         return _json(500 if failed else 200, body)
 
@@ -171,10 +172,8 @@ class DurableRoutes:
         if request.content_type != "application/json":
             return _json(400, {"Message": "Only application/json request content is supported"})
         self._known(instance_id)
-        try:
-            self._hub.raise_event(instance_id, name, _json_text(await request.read()))
-        except ArgumentError as problem:
-            return _json(400, {"Message": str(problem)})
+        given = _json_text(await request.read())
+        self._hub.deliver(instance_id, None, event(Kind.EVENT_RAISED, Name=name, Input=given))
         return web.Response(status=202)
 
     async def _control(self, request: web.BaseRequest, instance_id: str, operation: str) -> web.Response:
@@ -186,7 +185,9 @@ class DurableRoutes:
             raise ValueError(f"Cannot suspend orchestration instance {instance_id} in the Suspended state.")
         if kind is Kind.EXECUTION_RESUMED and not suspended:
             raise ValueError(f"Cannot resume orchestration instance {instance_id}: it is not suspended.")
-        self._hub.control(instance_id, kind, request.query.get("reason"))
+        reason = request.query.get("reason")
+        fields: Any = {"Input": reason} if kind is Kind.EXECUTION_TERMINATED else {"Reason": reason}
+        self._hub.deliver(instance_id, None, event(kind, **fields))
         return web.Response(status=202)
 
     async def _rewind(self, request: web.BaseRequest, instance_id: str) -> web.Response:
@@ -205,7 +206,7 @@ class DurableRoutes:
         return self._accepted(request, instance_id)
 
     async def _make_primary(self, _request: web.BaseRequest) -> web.Response:
-        return web.Response(status=200)
+        return web.Response()
 
     # -- entities -----------------------------------------------------------------------------------
     async def _list_entities(self, request: web.BaseRequest, name: str = "") -> web.Response:

@@ -12,10 +12,6 @@ COLUMNS = "id, name, status, input, custom_status, output, created, updated"
 _FIELDS = ("instanceId", "name", "runtimeStatus", "input", "customStatus", "output", "createdTime", "lastUpdatedTime")
 _FRAMES = (Kind.ORCHESTRATOR_STARTED, Kind.ORCHESTRATOR_COMPLETED)
 _SCHEDULING = (Kind.TASK_SCHEDULED, Kind.SUB_CREATED)
-_ENDINGS = {
-    Kind.TASK_COMPLETED: Kind.TASK_SCHEDULED, Kind.TASK_FAILED: Kind.TASK_SCHEDULED,
-    Kind.SUB_COMPLETED: Kind.SUB_CREATED, Kind.SUB_FAILED: Kind.SUB_CREATED,
-}  # fmt: skip
 _HIDDEN = ("EventId", "IsPlayed", "TaskScheduledId", "TimerId", "Version", "OrchestrationInstance", "ParentInstance",
            "Tags", "Correlation")  # fmt: skip
 
@@ -42,19 +38,19 @@ def parsed(text: str | None) -> Any:
 
 def history_events(history: list[Event], *, show_output: bool, show_input: bool) -> list[dict[str, Any]]:
     """History for people: frames dropped, scheduling merged into completion, names for numbers."""
-    scheduled: dict[tuple[Kind | None, int], dict[str, Any]] = {}
+    scheduled: dict[int, dict[str, Any]] = {}  # by task id
     shown: list[dict[str, Any]] = []
     for item in history:
         if item.kind in _FRAMES:
             continue
         view = _view(item.kind, item.fields(), show_output=show_output, show_input=show_input)
-        origin = scheduled.get((_ENDINGS.get(item.kind), item.reference))
+        origin = scheduled.get(item.reference)
         if origin is not None:
             view["ScheduledTime"] = origin["Timestamp"]
             view |= {name: origin[name] for name in ("FunctionName", "Input") if name in origin}
             shown = [other for other in shown if other is not origin]
         if item.kind in _SCHEDULING:
-            scheduled[item.kind, item.event_id] = view
+            scheduled[item.event_id] = view
         shown.append(view)
     return shown
 

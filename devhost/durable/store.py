@@ -1,8 +1,9 @@
 """The task hub on disk: one SQLite file, written in group commits.
 
-All writes of one turn of the event loop share a transaction. What must not be seen before it is safe (replies,
-dispatch) runs in `after_commit`. A killed process loses nothing that was committed: SQLite's log is in the operating
-system's hands by then. The file belongs to one host at a time (see `devhost.state`).
+All writes of two turns of the event loop share a transaction: what one turn sets off in the next is part of it. What
+must not be seen before it is safe (replies, dispatch) runs in `after_commit`. A killed process loses nothing that was
+committed: SQLite's log is in the operating system's hands by then. The file belongs to one host at a time (see
+`devhost.state`).
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ PRAGMA wal_autocheckpoint=4000; PRAGMA cache_size=-4096;
 class Store:
     """Statements on the hub's file; every call happens on the host's event loop. HostError if it cannot be opened."""
 
-    def __init__(self, path: Path, on_failure: Callable[[StorageFull], None] | None = None) -> None:
+    def __init__(self, path: Path, on_failure: Callable[[StorageFull], None]) -> None:
         self._path = path
         self._on_failure = on_failure
         try:
@@ -57,15 +58,14 @@ class Store:
         except sqlite3.DatabaseError as problem:
             raise HostError(f"The task hub {path} cannot be opened ({problem}): close what else has it open, or move"
                             " it away to begin with an empty one.") from problem  # fmt: skip
-        self._open = False
+        self._turn: asyncio.Future[None] | None = None  # ends with the open transaction
         self._after: list[Callable[[], None]] = []
-        self._waiting: list[asyncio.Future[None]] = []
         self._broken: StorageFull | None = None
 
-    def write(self, statement: str, *values: Any) -> int:
-        """Do a statement as part of the running turn's transaction; an INSERT gives the row's id."""
+    def write(self, statement: str, *values: Any) -> sqlite3.Cursor:
+        """Do a statement as part of the running turn's transaction."""
         self._begin()
-        return self._do(self._connection.execute, statement, values).lastrowid or 0
+        return self._do(self._connection.execute, statement, values)
 
     def write_many(self, statement: str, rows: list[tuple[Any, ...]]) -> None:
         """Do a statement for each row as part of the running turn's transaction."""
@@ -84,28 +84,25 @@ class Store:
 
     def after_commit(self, action: Callable[[], None]) -> None:
         """Run `action` once everything written so far is on disk (at once if there is nothing to write)."""
-        if self._open:
-            self._after.append(action)
-        else:
+        if self._turn is None:
             action()
+        else:
+            self._after.append(action)
 
     async def committed(self) -> None:
         """Wait until everything written so far is on disk. StorageFull if it cannot be."""
         if self._broken is not None:
             raise self._broken
-        if self._open:
-            done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiting.append(done)
-            await done
+        if self._turn is not None:
+            await asyncio.shield(self._turn)
 
     def flush(self) -> None:
         """Commit the running transaction, then do what waited for it."""
-        if not self._open or self._broken is not None:
+        if self._turn is None or self._broken is not None:
             return
         self._do(self._connection.execute, "COMMIT")
-        self._open = False
-        for done in self._take_waiting():
-            done.set_result(None)
+        self._turn.set_result(None)
+        self._turn = None
         actions, self._after = self._after, []
         for action in actions:
             action()
@@ -116,15 +113,12 @@ class Store:
         self._broken = self._broken or StorageFull("The task hub is closed.")
         self._connection.close()
 
-    def _take_waiting(self) -> list[asyncio.Future[None]]:
-        waiting, self._waiting = self._waiting, []
-        return [future for future in waiting if not future.done()]
-
     def _begin(self) -> None:
-        if not self._open:
+        if self._turn is None:
             self._do(self._connection.execute, "BEGIN IMMEDIATE")
-            self._open = True
-            asyncio.get_running_loop().call_soon(self.flush)
+            loop = asyncio.get_running_loop()
+            self._turn = loop.create_future()
+            loop.call_soon(loop.call_soon, self.flush)
 
     def _do(self, act: Callable[..., sqlite3.Cursor], *arguments: Any) -> sqlite3.Cursor:
         if self._broken is not None:
@@ -140,10 +134,10 @@ class Store:
                 "again. Work goes on from the last commit."
             )
             self._after.clear()
-            for done in self._take_waiting():
-                done.set_exception(self._broken)
+            if self._turn is not None:
+                self._turn.set_exception(self._broken)
+                self._turn.exception()  # it is no surprise if nobody waits
             with contextlib.suppress(sqlite3.Error):
                 self._connection.execute("ROLLBACK")
-            if self._on_failure is not None:
-                self._on_failure(self._broken)
+            self._on_failure(self._broken)
             raise self._broken from problem

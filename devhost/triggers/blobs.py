@@ -10,19 +10,16 @@ import asyncio
 import json
 import re
 import time
-from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from azure.functions.meta import Datum
 
-from devhost.app_settings import HostConfig, resolve
 from devhost.background import Background
 from devhost.bindings import Bindings
 from devhost.durable.store import Store
-from devhost.function_index import Binding, Function
+from devhost.function_index import Function
 from devhost.logs import EventLog
-from devhost.storage import Storage
 
 log = EventLog("devhost.blobs")
 POISON_QUEUE = "webjobs-blobtrigger-poison"
@@ -56,18 +53,10 @@ class BlobPath:
 class Blobs:
     """All blob triggers of an app."""
 
-    def __init__(self, store: Store, bindings: Bindings, storage: Storage, functions: list[Function],
-                 config: HostConfig, environ: Mapping[str, str], background: Background) -> None:  # fmt: skip
-        self._store = store
-        self._bindings = bindings
-        self._storage = storage
-        self._max_failures = config.blob_max_failures
-        self._background = background
-        self._functions = {f.name: f for f in functions}
-        self._paths = {
-            f.name: BlobPath(resolve(str(f.trigger.settings["path"]), environ, f"the path of {f.name}"))
-            for f in functions
-        }
+    def __init__(self, bindings: Bindings, store: Store, background: Background) -> None:
+        self._bindings, self._store, self._background = bindings, store, background
+        self._functions = {f.name: f for f in bindings.index.with_trigger("blobTrigger")}
+        self._paths = {f.name: BlobPath(f.trigger.text("path")) for f in self._functions.values()}
         self._slots = asyncio.Semaphore(_PARALLEL)
 
     def start(self) -> None:
@@ -81,29 +70,26 @@ class Blobs:
         for name, function in self._functions.items():
             watched.setdefault((function.trigger.connection, self._paths[name].container), []).append(function)
         for (connection, container), functions in watched.items():
-            self._storage.account(functions[0].trigger)  # a connection that is missing is told now
+            self._bindings.storage.account(functions[0].trigger)  # a connection that is missing is told now
             self._background.start(self._watch(f"{connection}/{container}", container, functions))
 
     async def accept(self, function: Function, item: dict[str, Any]) -> None:
         """Store an Event Grid event for a function; it is on disk when this returns."""
-        self._add(function, self._blob_of(function.trigger, item["data"]["url"]), item["data"]["eTag"])
+        base = urlsplit(self._bindings.storage.account(function.trigger).blobs.url).path  # an emulator's account
+        blob = unquote(urlsplit(item["data"]["url"]).path.removeprefix(base.rstrip("/"))).lstrip("/")
+        self._add(function, blob, item["data"]["eTag"])
         await self._store.committed()
-
-    def _blob_of(self, binding: Binding, url: str) -> str:
-        """container/name of a blob's URL; the account's name is part of the path on an emulator."""
-        base = urlsplit(self._storage.account(binding).blobs.url).path
-        return unquote(urlsplit(url).path.removeprefix(base.rstrip("/"))).lstrip("/")
 
     def _add(self, function: Function, blob: str, etag: str) -> None:
         statement = "INSERT INTO blob_arrivals (function, blob, etag) VALUES (?,?,?)"
-        seq = self._store.write(statement, function.name, blob, etag)
+        seq = self._store.write(statement, function.name, blob, etag).lastrowid or 0
         self._store.after_commit(lambda: self._background.start(self._process(seq, function, blob, etag, 0)))
 
     async def _watch(self, place: str, container: str, functions: list[Function]) -> None:
         seen = dict(self._store.rows("SELECT blob, etag FROM blob_seen WHERE place=?", place))
         prefixes = {self._paths[f.name].prefix for f in functions}
         prefix = prefixes.pop() if len(prefixes) == 1 else ""
-        account, troubled = self._storage.account(functions[0].trigger), False
+        account, troubled = self._bindings.storage.account(functions[0].trigger), False
         while True:
             began = time.monotonic()
             try:
@@ -126,12 +112,9 @@ class Blobs:
     # -- running ------------------------------------------------------------------------------------
     async def _process(self, seq: int, function: Function, blob: str, etag: str, failures: int) -> None:
         async with self._slots:
-            while failures < self._max_failures:
+            while failures < self._bindings.config.blob_max_failures:
                 try:
                     await self.run_blob(function, blob)
-                    break
-                except _Gone as problem:
-                    log.info("blob gone", function=function.name, blob=blob, why=problem)
                     break
                 except Exception:
                     failures += 1
@@ -141,23 +124,21 @@ class Blobs:
                 await self._poison(function, blob, etag)
         self._store.write("DELETE FROM blob_arrivals WHERE seq=?", seq)
 
-
     async def run_blob(self, function: Function, blob: str) -> None:
-        """Run a function on a blob named container/name; raises what it raises, or says that it is not there."""
+        """Run a function on a blob named container/name, if there is such a blob; raises what the function raises."""
+        account, path = self._bindings.storage.account(function.trigger), self._paths[function.name]
         container, _, name = blob.partition("/")
-        path = self._paths[function.name]
         values = path.match(name) if container == path.container else None
-        if values is None:
-            raise _Gone(f"it is not below {path.container}/{path.prefix}")
-        found = await self._storage.account(function.trigger).read_blob(container, name)
-        if found is None:
-            raise _Gone("it is not there")
+        found = await account.read_blob(container, name)
+        if values is None or found is None:
+            log.info("not there, or not one of the trigger's", function=function.name, blob=blob)
+            return
         content, about = found
         properties = {
             "ContentLength": about.size, "Length": about.size, "ETag": about.etag, "BlobType": about.blob_type,
             "ContentType": about.content_settings.content_type, "LastModified": str(about.last_modified),
         }  # fmt: skip
-        address = self._storage.account(function.trigger).blobs.get_blob_client(container, name).url
+        address = account.blobs.get_blob_client(container, name).url
         metadata = {
             "BlobTrigger": Datum(blob, "string"),
             "Uri": Datum(address, "string"),
@@ -175,12 +156,5 @@ class Blobs:
             "Type": "BlobTrigger", "FunctionId": f"Host.Functions.{function.name}", "BlobType": "BlockBlob",
             "ContainerName": container, "BlobName": name, "ETag": etag,
         }  # fmt: skip
-        account = self._storage.account(function.trigger)
-        try:
-            await account.put_message(POISON_QUEUE, account.encoded(json.dumps(document).encode()))
-        except Exception as problem:
-            log.warning("queue unreachable", queue=POISON_QUEUE, error=problem)
-
-
-class _Gone(Exception):
-    """A blob that cannot be handed to a function any more."""
+        account = self._bindings.storage.account(function.trigger)
+        await account.put_message(POISON_QUEUE, account.encoded(json.dumps(document).encode()))

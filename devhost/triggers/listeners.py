@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
-from collections.abc import Mapping
 from typing import Any
 
 from azure.functions.meta import Datum
 
-from devhost.app_settings import HostConfig
 from devhost.background import Background
 from devhost.bindings import Bindings
 from devhost.durable.store import Store
 from devhost.errors import HostError
 from devhost.function_index import Function
-from devhost.invocation import Invoker
 from devhost.logs import EventLog
-from devhost.storage import Storage
 from devhost.triggers.blobs import Blobs
 from devhost.triggers.queues import Queues
 from devhost.triggers.timers import Timers
@@ -29,20 +24,15 @@ log = EventLog("devhost.triggers")
 class Listeners:
     """Construct, then `start`."""
 
-    def __init__(self, store: Store, bindings: Bindings, storage: Storage, invoker: Invoker, config: HostConfig,
-                 environ: Mapping[str, str], background: Background) -> None:  # fmt: skip
-        index = invoker.index
-        self._bindings = bindings
-        self._invoker = invoker
-        self._background = background
-        self.blobs = Blobs(store, bindings, storage, index.with_trigger("blobTrigger"), config, environ, background)
-        self._queues = Queues(bindings, storage, index.with_trigger("queueTrigger"), config, environ, background)
-        self._timers = Timers(store, bindings, index.with_trigger("timerTrigger"), environ, background)
+    def __init__(self, bindings: Bindings, store: Store, background: Background) -> None:
+        self._bindings, self._background = bindings, background
+        self.blobs = Blobs(bindings, store, background)
+        self._queues = Queues(bindings, background)
+        self._timers = Timers(bindings, store, background)
 
     def start(self) -> None:
         """Start all; a connection that is missing is one clear line, the rest of the app runs."""
-        self._timers.start()
-        for part in (self._queues, self.blobs):
+        for part in (self._timers, self._queues, self.blobs):
             try:
                 part.start()
             except HostError as problem:
@@ -68,10 +58,6 @@ class Listeners:
                     await self.blobs.run_blob(function, text)
                 case "eventGridTrigger":
                     await self.grid_event(function, json.loads(text))
-                case "activityTrigger":
-                    ended = asyncio.get_running_loop().create_future()
-                    self._invoker.start_activity(function.durable_name, "admin", text, ended.set_result)
-                    await ended
                 case _:
                     await self._bindings.run(function, Datum(text, "string"), {}, {})
         except Exception as problem:

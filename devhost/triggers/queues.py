@@ -6,17 +6,15 @@ import asyncio
 import contextlib
 import json
 import uuid
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from azure.functions.meta import Datum
 
-from devhost.app_settings import HostConfig, resolve
 from devhost.background import Background
 from devhost.bindings import Bindings
 from devhost.function_index import Function
 from devhost.logs import EventLog
-from devhost.storage import Account, Storage
+from devhost.storage import Account
 
 if TYPE_CHECKING:
     from azure.storage.queue import QueueMessage
@@ -30,20 +28,15 @@ _SHORTEST_POLL = 0.1  # seconds between looks at an empty queue; host.json may n
 class Queues:
     """All queue triggers of an app."""
 
-    def __init__(self, bindings: Bindings, storage: Storage, functions: list[Function], config: HostConfig,
-                 environ: Mapping[str, str], background: Background) -> None:  # fmt: skip
-        self._bindings = bindings
-        self._storage = storage
-        self._config = config
-        self._background = background
-        self._listeners = [
-            (f, resolve(str(f.trigger.settings["queueName"]), environ, f"the queue of {f.name}")) for f in functions
-        ]
+    def __init__(self, bindings: Bindings, background: Background) -> None:
+        self._bindings, self._config, self._background = bindings, bindings.config, background
+        self._queues = [(f, f.trigger.text("queueName")) for f in bindings.index.with_trigger("queueTrigger")]
 
     def start(self) -> None:
         """Begin to listen."""
-        for function, queue in self._listeners:
-            self._background.start(self._listen(function, self._storage.account(function.trigger), queue))
+        for function, queue in self._queues:
+            account = self._bindings.storage.account(function.trigger)
+            self._background.start(self._listen(function, account, queue))
 
     async def run_text(self, function: Function, body: str) -> None:
         """Run a function on a message that was never in a queue; raises what it raises."""
@@ -71,13 +64,10 @@ class Queues:
         while True:
             free = self._config.queue_batch - len(running)
             items = await self._take(client, free) if free else []
-            for item in items:
-                task = asyncio.get_running_loop().create_task(self._process(function, account, client, item))
-                running.add(task)
-                task.add_done_callback(running.discard)
+            running |= {asyncio.create_task(self._process(function, account, client, item)) for item in items}
             pause = _SHORTEST_POLL if items else min(pause * 1.5, self._config.queue_longest_poll)
             if running:
-                await asyncio.wait(running, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
+                _, running = await asyncio.wait(running, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
             else:
                 await asyncio.sleep(pause)
 
@@ -92,7 +82,7 @@ class Queues:
             return []
 
     async def _process(self, function: Function, account: Account, client: QueueClient, item: QueueMessage) -> None:
-        renewal = asyncio.get_running_loop().create_task(_renew(client, item))
+        renewal = asyncio.create_task(_renew(client, item))
         try:
             try:
                 await self._run(function, item, account.decoded(item.content))

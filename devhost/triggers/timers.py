@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
 from azure.functions.meta import Datum
 
-from devhost.app_settings import resolve, seconds
+from devhost.app_settings import seconds
 from devhost.background import Background
 from devhost.bindings import Bindings
 from devhost.durable.history import now, parse_time, wire_time
@@ -23,9 +23,9 @@ _LONGEST_SLEEP = 600.0  # seconds; the wall clock may be set meanwhile
 _MONITORED_GAP = timedelta(minutes=1)  # the real host does not monitor schedules that fire more often
 
 
-def upcoming(function: Function, environ: Mapping[str, str]) -> Callable[[datetime], datetime]:
+def upcoming(function: Function) -> Callable[[datetime], datetime]:
     """Read a schedule, NCRONTAB or a time span: a function from a moment to the next. AppLoadError if unreadable."""
-    text = resolve(str(function.trigger.settings["schedule"]), environ, f"the schedule of {function.name}").strip()
+    text = function.trigger.text("schedule").strip()
     try:
         gap = timedelta(seconds=seconds(text))
     except ValueError:
@@ -36,12 +36,9 @@ def upcoming(function: Function, environ: Mapping[str, str]) -> Callable[[dateti
 class Timers:
     """All timer triggers of an app."""
 
-    def __init__(self, store: Store, bindings: Bindings, functions: list[Function], environ: Mapping[str, str],
-                 background: Background) -> None:  # fmt: skip
-        self._store = store
-        self._bindings = bindings
-        self._background = background
-        self._plans = [(function, upcoming(function, environ)) for function in functions]
+    def __init__(self, bindings: Bindings, store: Store, background: Background) -> None:
+        self._bindings, self._store, self._background = bindings, store, background
+        self._plans = [(function, upcoming(function)) for function in bindings.index.with_trigger("timerTrigger")]
 
     def start(self) -> None:
         """Begin to fire."""

@@ -13,8 +13,8 @@ import pytest
 
 from adapters.azureml_client import AzureMl
 from adapters.endpoint_azureml import AzureMlEndpoint
+from adapters.endpoint_local import Router
 from adapters.endpoint_router import RouterEndpoint
-from devhost.router import Router
 from domain import activity_names as names
 from domain.errors import BadRequest, NotFound, Throttled, Unavailable
 from domain.ports import OnlineEndpoint

@@ -24,8 +24,7 @@ def test_half_a_turn_is_never_committed(tmp_path: Path) -> None:
         store.rows("PRAGMA max_page_count=40")
         store.write(INSERT, "second", "half")
         store.after_commit(lambda: seen.append("second"))
-        waiting = asyncio.ensure_future(store.committed())
-        await asyncio.sleep(0)
+        await store.committed()
         store.write(INSERT, "third", "half of another turn")
         waits = asyncio.ensure_future(store.committed())
         store.after_commit(lambda: seen.append("third"))
@@ -35,13 +34,12 @@ def test_half_a_turn_is_never_committed(tmp_path: Path) -> None:
             store.write(INSERT, "fourth", "after the failure")
         with pytest.raises(StorageFull):
             await waits
-        await waiting
         with pytest.raises(StorageFull):
             await store.committed()
         store.close()
 
     async def read() -> list[tuple[str]]:
-        store = Store(tmp_path / "hub.sqlite")
+        store = Store(tmp_path / "hub.sqlite", failures.append)
         found = store.rows("SELECT instance FROM messages ORDER BY seq")
         store.close()
         return found  # type: ignore[return-value]
