@@ -16,11 +16,12 @@ import numpy as np
 import pytest
 
 from domain.errors import BadRequest, IntegrityError, NotFound
+from ml_jobs import pack
 from ml_jobs.export_onnx import export_and_check
 from ml_jobs.forecasting import features, model_files, scoring
 from ml_jobs.forecasting.panel import Panel, read_panel
 from ml_jobs.forecasting.scheme import Segments
-from ml_jobs.forecasting.serving import Scorer, respond, write_features
+from ml_jobs.forecasting.serving import Scorer, respond
 from tests.ml_jobs.conftest import TrainedFolder
 from tests.ml_jobs.inference_server import inference_server
 from tests.ml_jobs.small_folder import CUTOFF, PRODUCTS
@@ -50,10 +51,10 @@ def panel(trained: TrainedFolder) -> Panel:
 
 
 @pytest.fixture(scope="module")
-def deployment(trained: TrainedFolder, panel: Panel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def deployment(trained: TrainedFolder, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("deployment") / "models"
-    shutil.copytree(trained.models, folder)
-    assert write_features(panel, Segments.of(panel), folder, folder / "features.npz") > 0
+    assert pack.main(["--models", str(trained.models), "--data", str(trained.data), "--week", str(CUTOFF.plus(1)),
+                      "--out", str(folder)]) == 0
     return folder
 
 
