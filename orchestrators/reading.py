@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 
 from domain import lake_paths
@@ -14,7 +15,7 @@ from domain.staleness import age_days, is_stale
 from orchestrators import job_plans, registry_names
 from orchestrators.costing import run_cost
 from orchestrators.deep_links import job_link, run_links
-from orchestrators.ledger import Document, RunLedger
+from orchestrators.ledger import READERS, Document, RunLedger
 from orchestrators.realising import NOTE as REALISED
 from orchestrators.realising import newest_realised
 from orchestrators.services import RunServices
@@ -46,23 +47,27 @@ def run_details(services: RunServices, run_id: str) -> Document:
     """Return everything that the ledger knows of a run."""
     ledger = RunLedger(services.lake)
     run = ledger.run(run_id)
+    names = ("lineup", "decisions", "verdicts", "model_quality", "completeness")
+    with ThreadPoolExecutor(READERS) as pool:
+        phases = pool.map(lambda phase: (phase, ledger.jobs(run_id, phase)), job_plans.STEP_OF_PHASE)
+        noted = dict(zip(names, pool.map(lambda name: ledger.noted(run_id, name), names), strict=True))
     steps = [step | {"seconds": _seconds(step["started_at"], step["ended_at"])} for step in run["steps"]]
-    lineup = (ledger.noted(run_id, "lineup") or {"lineup": {}})["lineup"]
+    lineup = (noted["lineup"] or {"lineup": {}})["lineup"]
     return run | {
         "steps": steps,
         "operation_id": operation_id(run), "links": run_links(services.settings, run),
-        "jobs": {phase: _jobs(services, ledger, run_id, phase) for phase in job_plans.STEP_OF_PHASE},
-        "decisions": ledger.noted(run_id, "decisions", []),
-        "verdicts": _verdicts_with_failover(ledger.noted(run_id, "verdicts", []), lineup),
+        "jobs": {phase: _jobs(services, found) for phase, found in phases},
+        "decisions": noted["decisions"] or [],
+        "verdicts": _verdicts_with_failover(noted["verdicts"] or [], lineup),
         "lineup": lineup,
-        "quality": ledger.noted(run_id, "model_quality"),
-        "completeness": ledger.noted(run_id, "completeness"),
+        "quality": noted["model_quality"],
+        "completeness": noted["completeness"],
         "cost": run.get("cost") or run_cost(services, run_id),
     }
 
 
-def _jobs(services: RunServices, ledger: RunLedger, run_id: str, phase: str) -> Document:
-    items = (ledger.jobs(run_id, phase) or {"items": {}})["items"].values()
+def _jobs(services: RunServices, found: Document | None) -> Document:
+    items = (found or {"items": {}})["items"].values()
     counts: Document = {state.value: sum(1 for item in items if item["phase"] == state.value) for state in Phase}
     shown = ("unit", "name", "phase", "status", "submitted_at", "started_at", "ended_at", "error", "adopted_from",
              "preempted")

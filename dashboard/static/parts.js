@@ -38,6 +38,8 @@ export function failed(error, retry) {
 
 export const loading = () => h("div", { class: "skeletons", "aria-label": "Loading" }, h("div", { class: "skeleton" }), h("div", { class: "skeleton tall" }), h("div", { class: "skeleton" }));
 
+const LONG = 48; // characters; a longer name is broken into lines and leaves room for the other columns
+
 /**
  * A table. Columns: {title, cell(row), num?, sort?(row), wide?}. Rows may lead somewhere: link(row) -> hash.
  * The header cells that can sort are buttons; the order is kept by the caller's `state` object.
@@ -73,7 +75,9 @@ export function table(name, columns, rows, { caption, state, redraw, link, empty
   const body = shown.slice(0, most).map((row) => h("tr", {}, columns.map((column, index) => {
     let content = column.cell(row);
     if (index === 0 && link) content = h("a", { href: link(row), "data-keep": `row-${name}-${link(row)}` }, content);
-    return index === 0 ? h("th", { scope: "row" }, content) : h("td", { class: `${column.num ? "num" : ""} ${column.wide ? "wide" : ""}` }, content);
+    const cell = index === 0 ? h("th", { scope: "row" }, content) : h("td", { class: `${column.num ? "num" : ""} ${column.wide ? "wide" : ""}` }, content);
+    if (!column.wide && cell.textContent.length > LONG) cell.classList.add("long");
+    return cell;
   })));
   const more = shown.length > most
     ? h("button", { type: "button", class: "more", "data-keep": `more-${name}`, onclick: () => { state[`${name}:shown`] = most + (limit || 50); redraw(); } }, `Show more (${shown.length - most} left)`)
@@ -142,7 +146,7 @@ export function field(label, name, attributes = {}, hint = "") {
   const { options, ...rest } = attributes;
   const control = options
     ? h("select", { name, ...rest }, options.map(([value, text]) => h("option", { value }, text)))
-    : h("input", { name, type: "text", autocomplete: "off", ...rest });
+    : h("input", { name, type: "text", autocomplete: "off", dir: "auto", ...rest });
   return h("label", { class: "field" }, h("span", {}, label), control, hint ? h("small", { class: "muted" }, hint) : null);
 }
 

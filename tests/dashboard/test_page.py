@@ -135,6 +135,7 @@ def test_a_running_run_is_followed_without_a_reload(opened: Opened, api: SampleA
     page = opened(f"#/runs/{RUN}")
     expect(page.locator(".page-head .badge")).to_have_text(re.compile("running"))
     expect(page.get_by_role("button", name="Cancel…")).to_be_visible()
+    expect(page.get_by_role("button", name="Replay…")).to_have_count(0)  # it would be refused
     page.locator("summary").first.focus()
     api.running = False
     expect(page.locator(".page-head .badge")).to_have_text(re.compile("degraded"), timeout=8000)
@@ -222,6 +223,46 @@ def test_hostile_names_are_only_ever_text(opened: Opened) -> None:
         page.wait_for_timeout(150)
     assert page.evaluate("window.hacked") is None
     assert page.locator("main img").count() == 0
+
+
+def test_an_empty_store_says_what_is_missing_before_a_run_can_start(opened: Opened, api: SampleApi) -> None:
+    absent = {"name": "deliveries", "state": "absent", "required": True, "weeks": 0, "latest_week": "", "owner": "Kim"}
+    api.broken = {
+        "runs": (200, {"runs": [], "total": 0, "next": None}), "sources": (200, {"sources": [absent]}),
+        "models": (200, {"models": [], "overall": None, "groups": []}),
+        "audit": (200, {"entries": [], "intact": True, "faults": []}),
+    }
+    page = opened()
+    expect(page.locator("main")).to_contain_text("No run yet.")
+    expect(page.locator(".findings")).to_contain_text("A run cannot start without it.")
+    expect(opened("#/audit").locator("main")).to_contain_text("Nothing was done yet.")
+    assert Axe().run(page).response["violations"] == []
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_long_names_of_every_script_fit_and_do_not_turn_the_page_round(
+    look: str, opened: Opened, api: SampleApi
+) -> None:
+    week, store, product = data.week(0), "متجر " * 40, "🥛🍞" * 100
+    found = data.forecasts(week, "", "", 3)
+    known = found["rows"][0]["store_id"], found["rows"][0]["product_id"]
+    api.broken["explain"] = (200, data.explain(week, *known))
+    found["rows"][0] |= {"store_id": store, "product_id": product}
+    api.broken[f"forecasts/{week}"] = (200, found)
+    page = opened("#/forecasts", **LOOKS[look])
+    width = LOOKS[look]["viewport"]["width"]
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    cells = page.locator("tbody tr").first.locator("th, td")
+    assert all(cell.bounding_box()["width"] < 450 for cell in cells.all()[:2])  # type: ignore[index]
+    page.locator("tbody th a").first.click()
+    heading = page.locator("#explain h2").first
+    expect(heading).to_contain_text(product)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    places = heading.evaluate("""(h2) => [...h2.childNodes].map((node) => {
+      const range = document.createRange(); range.selectNode(node);
+      const [first] = range.getClientRects(); return [Math.round(first.top), Math.round(first.left)]; })""")
+    assert places[0] < places[1]  # "Product" still begins the line
+    assert not Axe().run(page).response["violations"]
 
 
 def test_the_key_is_asked_once_and_sent_with_every_call(opened: Opened, api: SampleApi) -> None:

@@ -30,7 +30,7 @@ export function render(data, redraw) {
       { title: "On", cell: (row) => row.subject || row.target, sort: (row) => row.subject || row.target },
       { title: "Details", cell: (row) => details(row.details), wide: true },
       { title: "Hash", cell: (row) => h("code", {}, String(row.hash || "").slice(0, 10)) },
-    ], shown, { state, redraw, limit: 40, empty: "No entry matches." }))];
+    ], shown, { state, redraw, limit: 40, empty: entries.length ? "No entry matches." : "Nothing was done yet." }))];
 }
 
 function details(found) {

@@ -122,7 +122,7 @@ function story(found, week, store, product) {
       figure("Forecast", `${fixed(forecast.units, 1)} units`, `week ${week}`), figure("To order", count(forecast.order_units), "full packs"),
       figure("Mean of the last 4 weeks", fixed(mean, 1), mean ? `forecast ${forecast.units >= mean ? "above" : "below"} by ${percent(Math.abs(forecast.units / mean - 1), 0)}` : ""),
       figure("Made by", sentence(maker(forecast)), forecast.failover && forecast.failover !== "false" ? `failover: ${words(forecast.failover)}` : forecast.segment)),
-    card(`Product ${product} in store ${store}`, { wide: true }, box),
+    card(["Product ", h("bdi", {}, product), " in store ", h("bdi", {}, store)], { wide: true }, box),
     card("Where this number comes from", { wide: true, note: "forecast, model, data versions, raw rows" },
       facts([["Segment", forecast.segment], ["Model", found.model?.name || forecast.segment], ["Model version", h("code", {}, String(found.model?.version ?? forecast.model_version ?? "–"))],
         ["Trained up to", found.model?.trained_on || found.model?.tags?.trained_on], ["Run", run ? h("a", { href: `#/runs/${run}` }, run) : ""],

@@ -11,20 +11,21 @@ import { badge, card, empty, figure, figures, loading, table } from "../parts.js
 
 const WEEKS = 8;
 const RUNS = 50;
-const PATIENCE_MS = 300; // that the whole view is waited for before a part of it is shown
+const PATIENCE_MS = 150; // that the whole view is waited for before a part of it is shown
 let seen = false; // whether the whole view was shown before
 const details = new Map(); // ended runs do not change, so their verdicts are fetched once
 
 export const title = "Overview";
 
 export async function load(_route, signal) {
-  // Models and sources take longer, after a cold start seconds: the runs are shown meanwhile, the rest follows.
+  // Models and sources take longer, after a cold start seconds: the run is shown meanwhile, and they are asked for when
+  // it is there, so that they do not slow it down.
   const listed = await get("runs", { limit: RUNS }, signal);
-  const rest = Promise.all([getOr({ models: [] }, "models", {}, signal), getOr({ sources: [] }, "sources", {}, signal)]);
-  rest.catch(() => {}); // a refusal is told below
   const runs = listed.runs || [];
   const main = runs.find((run) => run.kind === "weekly") || runs[0];
   const current = main ? await detail(main, signal) : null;
+  const rest = Promise.all([getOr({ models: [] }, "models", {}, signal), getOr({ sources: [] }, "sources", {}, signal)]);
+  rest.catch(() => {}); // a refusal is told below
   const data = { runs, main, current, next: listed.next || null, models: [], overall: {}, groups: [], sources: [], waiting: null };
   const complete = rest.then(([models, sources]) => {
     learn(models);
@@ -50,7 +51,8 @@ export function render(data, redraw) {
   data.waiting?.then(() => redraw(), (error) => { data.waiting = null; if (error.name !== "AbortError") toast(error.message, "bad"); });
   if (!data.main) {
     return [h("div", { class: "page-head" }, h("h1", {}, "Overview")),
-      empty("No run yet.", h("p", { class: "muted" }, "Start one with `make run`, with the weekly Data Factory pipeline, or with POST /api/runs."))];
+      empty("No run yet.", h("p", { class: "muted" }, "Start one with `make run`, with the weekly Data Factory pipeline, or with POST /api/runs.")),
+      needsCard(findings(data)), card("Sources", { actions: h("a", { href: "#/quality" }, "Data quality") }, data.waiting ? loading() : sourceList(data.sources))];
   }
   return [
     h("div", { class: "page-head" },

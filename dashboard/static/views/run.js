@@ -23,8 +23,9 @@ export function render(run, redraw) {
   const judged = (run.verdicts || []).filter((one) => one.kind !== "baseline");
   const jobs = Object.entries(run.jobs || {}).filter(([, phase]) => phase && list(phase.items).length);
   const actions = [
-    h("button", { type: "button", class: "primary", "data-keep": "replay", onclick: () => replay(run, redraw) }, "Replay…"),
-    run.status === "running" ? h("button", { type: "button", class: "danger", "data-keep": "cancel", onclick: () => cancel(run, redraw) }, "Cancel…") : null,
+    run.status === "running"
+      ? h("button", { type: "button", class: "danger", "data-keep": "cancel", onclick: () => cancel(run, redraw) }, "Cancel…")
+      : h("button", { type: "button", class: "primary", "data-keep": "replay", onclick: () => replay(run, redraw) }, "Replay…"),
   ];
   return [
     h("p", { class: "crumbs" }, h("a", { href: "#/runs" }, "Runs"), " / ", run.sales_week),
