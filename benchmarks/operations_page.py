@@ -175,7 +175,8 @@ def measure_routes(host: HostProcess, key: str, store: Store) -> dict[str, dict[
     routes = {
         "health": "health", "runs": "runs?limit=50", "runs, all": "runs?limit=1000",
         "one run": f"runs/weekly-{LAST}-a1",
-        "models": "models", "forecasts": f"forecasts/{LAST}?limit=200",
+        "models": "models", "one model": f"models/{store.segment(0, 0)}", "sources": "sources",
+        "audit": "audit?limit=500", "forecasts": f"forecasts/{LAST}?limit=200",
         "explain": f"explain?sales_week={LAST}&store_id={store_id}&product_id={product_id}",
     }
     process, found = psutil.Process(host.pid), {}
@@ -202,10 +203,14 @@ def _median(process: psutil.Process, call: Callable[[], object]) -> dict[str, fl
     return {"wall": statistics.median(walls), "cpu": statistics.median(cpus)}
 
 
-def measure_page(url: str, key: str) -> dict[str, float]:
-    """Return until when the overview can be used (its heading and figures stand) and what came over the wire."""
+def measure_page(host: HostProcess, key: str) -> dict[str, float]:
+    """Return until when the overview can be used (its heading and figures stand), and what that took.
+
+    Beside the wall time, which other work on the machine stretches: requests, bytes on the wire, CPU of the host.
+    """
     from playwright.sync_api import sync_playwright
 
+    process, requests, cpus = psutil.Process(host.pid), [], []
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium_path(), args=["--no-sandbox"])
         times, sizes = [], []
@@ -216,14 +221,19 @@ def measure_page(url: str, key: str) -> dict[str, float]:
             wire.send("Network.enable")
             received: list[float] = []
             wire.on("Network.loadingFinished", lambda event, to=received: to.append(float(event["encodedDataLength"])))
-            started = time.perf_counter()
-            page.goto(f"{url}/api/ops/?code={key}")
+            started, cpu = time.perf_counter(), sum(process.cpu_times()[:2])
+            page.goto(f"{host.url}/api/ops/?code={key}")
             page.wait_for_selector("main[aria-busy=false] .figures")
             times.append(time.perf_counter() - started)
+            cpus.append(sum(process.cpu_times()[:2]) - cpu)
             sizes.append(sum(received))
+            requests.append(len(received))
             context.close()
         browser.close()
-    return {"usable": statistics.median(times), "kilobytes": statistics.median(sizes) / 1000}
+    return {
+        "usable": statistics.median(times), "kilobytes": statistics.median(sizes) / 1000,
+        "requests": statistics.median(requests), "cpu": statistics.median(cpus),
+    }
 
 
 def main() -> int:
@@ -250,9 +260,11 @@ def main() -> int:
                     f"{name:10} {one['cpu']:6.3f} s CPU ({one['cpu'] / peer:5.1f} x health), {one['wall']:6.3f} s, "
                     f"first {one['first']:6.3f} s, {one['kilobytes']:8.1f} kB\n"
                 )
-            page = measure_page(host.url, key)
-            usable, size = page["usable"], page["kilobytes"]
-            sys.stdout.write(f"page       usable after {usable:.3f} s, {size:.1f} kB transferred\n")
+            page = measure_page(host, key)
+            sys.stdout.write(
+                f"page       usable after {page['usable']:.3f} s, {page['requests']:.0f} requests, "
+                f"{page['kilobytes']:.1f} kB transferred, {page['cpu']:.3f} s CPU of the host\n"
+            )
     return 0
 
 

@@ -8,6 +8,7 @@ import { count, list, percent, plural, sentence, sum, when, words } from "../for
 import { ask, badge, card, empty, facts, field, figure, figures, reasonField, table } from "../parts.js";
 
 const PAGE = 50;
+const PATIENCE_MS = 150; // that the counts of all sources are waited for before the list is shown without them
 const state = {};
 
 export const title = "Data quality";
@@ -16,8 +17,11 @@ export const live = () => false;
 export async function load(route, signal) {
   const { sources = [] } = await get("sources", {}, signal);
   if (!route.name) {
-    await Promise.all(sources.map(async (source) => Object.assign(source, await totals(source))));
-    return { sources };
+    const data = { sources, waiting: null };
+    const counted = Promise.all(sources.map(async (source) => Object.assign(source, await totals(source).catch(() => ({}))))).then(() => { data.waiting = null; });
+    data.waiting = counted;
+    await Promise.race([counted, new Promise((resolve) => { setTimeout(resolve, PATIENCE_MS); })]);
+    return data;
   }
   const source = sources.find((one) => one.name === route.name) || { name: route.name };
   const { weeks = [], misplaced_files: misplaced = [] } = await getOr({}, `quality/${encodeURIComponent(route.name)}`, {}, signal);
@@ -32,10 +36,12 @@ export function render(data, redraw) {
   return data.source ? one(data, redraw) : all(data, redraw);
 }
 
-function all({ sources }, redraw) {
+function all({ sources, waiting }, redraw) {
+  const head = h("div", { class: "page-head" }, h("h1", {}, "Data quality"), h("span", { class: "muted" }, plural(sources.length, "source")));
+  waiting?.then(() => { if (head.isConnected) redraw(); }); // unless the reader has gone elsewhere meanwhile
   return [
-    h("div", { class: "page-head" }, h("h1", {}, "Data quality"), h("span", { class: "muted" }, plural(sources.length, "source"))),
-    card("Sources", { wide: true }, table("sources", [
+    head,
+    card("Sources", { wide: true, note: waiting ? "counting records …" : "" }, table("sources", [
       { title: "Source", cell: (row) => sentence(row.name), sort: (row) => row.name },
       { title: "State", cell: (row) => badge(row.state), sort: (row) => row.state },
       { title: "Latest week", cell: (row) => row.latest_week || "–", sort: (row) => row.latest_week },
