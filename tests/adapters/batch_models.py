@@ -12,7 +12,9 @@ import numpy as np
 from adapters.lake import BlobLake
 from domain import lake_paths
 from domain.batch_rollout import SCORES
+from domain.sales_weeks import SalesWeek
 from domain.segments import BASELINE, ENSEMBLE
+from ml_jobs import pack
 from ml_jobs.endpoints.batch import driver
 from ml_jobs.forecasting import model_files
 from ml_jobs.forecasting.embedding_net import Vocabulary, Weights
@@ -70,22 +72,36 @@ def upload_sample(lake: BlobLake, means: dict[str, float], segment: str = SEGMEN
 def run_as_service(lake: BlobLake, models: str, data: str, out: str) -> str:
     """Do what the service's batch job does, with the product's script; return the job's last status."""
     with tempfile.TemporaryDirectory() as temporary:
-        places = {"--models": Path(temporary) / "models", "--data": Path(temporary) / "data"}
-        for option, uri in (("--models", models), ("--data", data)):
-            container, prefix = lake_paths.parse_datastore_uri(_short(uri))
-            for blob in lake.list(container, prefix):
-                path = places[option] / blob.path.removeprefix(prefix)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(lake.read(container, blob.path).data)
+        folder = Path(temporary)
+        inputs = ["--models", str(_download(lake, models, folder / "models")),
+                  "--data", str(_download(lake, data, folder / "data"))]
         try:
-            done = driver.main([*(str(part) for pair in places.items() for part in pair), "--out", f"{temporary}/out"])
+            done = driver.main([*inputs, "--out", str(folder / "out")])
         finally:
             os.environ.pop("AZUREML_MODEL_DIR", None)
         if done:
             return "Failed"
-        container, prefix = lake_paths.parse_datastore_uri(_short(out.removesuffix(SCORES)))
-        lake.write(container, prefix + SCORES, (Path(temporary) / "out" / SCORES).read_bytes())
+        upload(lake, folder / "out", *lake_paths.parse_datastore_uri(_short(out.removesuffix(SCORES))))
     return "Completed"
+
+
+def pack_as_service(lake: BlobLake, models: str, data: str, week: str, out: str) -> None:
+    """Do what the job of the component `pack` does."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        found = pack.pack(_download(lake, models, folder / "models"), _download(lake, data, folder / "data"),
+                          SalesWeek.parse(week), folder / "out")
+        assert found["sample_rows"]
+        upload(lake, folder / "out", *lake_paths.parse_datastore_uri(_short(out)))
+
+
+def _download(lake: BlobLake, uri: str, to: Path) -> Path:
+    container, prefix = lake_paths.parse_datastore_uri(_short(uri))
+    for blob in lake.list(container, prefix):
+        path = to / blob.path.removeprefix(prefix)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(lake.read(container, blob.path).data)
+    return to
 
 
 def rows_of(lake: BlobLake, out: str) -> list[list[str]]:

@@ -10,7 +10,10 @@ from typing import Any
 
 import pytest
 
+from adapters.azureml_client import AzureMl
+from adapters.batch_endpoint_azureml import MODELS, AzureMlBatchEndpoint
 from adapters.batch_endpoint_local import LocalBatchEndpoint
+from adapters.jobs_azureml import AzureMlJobs
 from adapters.jobs_local import LocalJobs
 from domain import activity_names as names
 from domain.batch_rollout import BatchPlan, read_scores, refusals
@@ -19,14 +22,40 @@ from orchestrators.audit import read_audit
 from orchestrators.batch_rollout import start_batch_rollout
 from orchestrators.ledger import RunLedger
 from orchestrators.rollout import cancel_rollout, show_rollout
-from tests.adapters.batch_models import save_set, upload
+from tests.adapters.batch_models import pack_as_service, run_as_service, save_set, upload
+from tests.adapters.conftest import plane
+from tests.control_plane.server import ControlPlane
+from tests.control_plane.workspace import Job
 from tests.ml_jobs.small_folder import CUTOFF, small_folder
 from tests.orchestrators.conftest import ROOT, ScriptedServices
 from tests.orchestrators.durable_driver import Driver
 
+__all__ = ["plane"]  # a fixture of the adapters' tests
 WEEK = str(CUTOFF.plus(1))
 SEGMENTS = [f"{place}-{speed}" for place in ("r01-large", "r01-small", "r02-large", "r02-small")
             for speed in ("fast", "slow")]
+
+
+@pytest.fixture
+def azure_world(services: ScriptedServices, plane: ControlPlane, tmp_path: Path) -> ScriptedServices:
+    """The same on Azure ML's SDK, before a workspace whose jobs do the same work."""
+    def work(job: Job) -> None:
+        if "inputs" in job.properties:  # a batch job has done its work when it is invoked
+            given = job.properties["inputs"]
+            pack_as_service(services.lake, given["models"]["uri"], given["data"]["uri"], given["week"]["value"],
+                            job.properties["outputs"]["deployment"]["uri"])
+
+    def score(deployment: str, data: str, out: str) -> str:
+        return run_as_service(services.lake, plane.workspace.models[MODELS][deployment]["modelUri"], data, out)
+
+    found = plane.environment
+    workspace = AzureMl(found["AML_SUBSCRIPTION_ID"], found["AML_RESOURCE_GROUP"], found["AML_WORKSPACE"])
+    plane.workspace.on_completed, plane.endpoints.on_invoke = work, score
+    plane.endpoints.batch("shelfcast-batch")
+    services.jobs = AzureMlJobs(workspace, ROOT, "cpu-cluster")  # type: ignore[assignment]
+    services.batch_endpoint = AzureMlBatchEndpoint(workspace, "shelfcast-batch", ROOT, "cpu-cluster")
+    upload(services.lake, small_folder().write(tmp_path / "data"), "curated", f"{WEEK}/v1/")
+    return services
 
 
 @pytest.fixture
@@ -70,7 +99,11 @@ def roll_out(services: ScriptedServices, on_tick: Callable[[], None] = lambda: N
 
 
 @pytest.mark.long
-def test_models_take_over_after_a_comparison_and_bad_ones_do_not(world: ScriptedServices, tmp_path: Path) -> None:
+@pytest.mark.parametrize("platform", ["local", "azureml"])
+def test_models_take_over_after_a_comparison_and_bad_ones_do_not(
+    platform: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    world: ScriptedServices = request.getfixturevalue("world" if platform == "local" else "azure_world")
     first = roll_out(world, run_id=a_run(world, tmp_path, 1))
     assert first["status"] == "completed", first["message"]
     assert [stage["stage"] for stage in first["stages"]] == ["pack", "deploy", "score", "switch"]
