@@ -211,7 +211,8 @@ class BlobLake:
         metadata: Mapping[str, str] | None = None,
     ) -> str:
         """Write canonical JSON (sorted keys, final newline); conditions as in write."""
-        data = (json.dumps(document, ensure_ascii=False, sort_keys=True, indent=1) + "\n").encode()
+        text = json.dumps(document, ensure_ascii=False, sort_keys=True, indent=1) + "\n"
+        data = text.encode("utf-8", "backslashreplace")  # half a character of somebody's data is a JSON escape
         return self.write(container, path, data, if_none_match=if_none_match, if_match=if_match, metadata=metadata)
 
     def list(self, container: str, prefix: str = "") -> Iterator[BlobInfo]:

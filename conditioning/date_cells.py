@@ -14,7 +14,7 @@ _ANY_DATE = (
     "%Y-%m-%d", "%Y/%m/%d", "%Y.%m.%d", "%Y%m%d", "%d %b %Y", "%d %B %Y", "%b %d, %Y", "%B %d, %Y", "%d-%b-%Y",
 )  # fmt: skip
 _EITHER_ORDER = re.compile(r"(\d{1,2})([/.-])(\d{1,2})\2(\d{4})")
-_EXCEL_EPOCH = date(1899, 12, 30)
+_EXCEL_EPOCHS = {"1900": date(1899, 12, 30), "1904": date(1904, 1, 1)}
 
 
 def date_parser(patterns: str, reading: Reading) -> Rule:
@@ -28,7 +28,7 @@ def date_parser(patterns: str, reading: Reading) -> Rule:
         if not text.isascii():
             return Reject("bad_date", expected)
         if reading.excel_dates and re.fullmatch(r"[1-9]\d{4}(\.0+)?", text):
-            return (_EXCEL_EPOCH + timedelta(days=int(text[:5]))).isoformat()
+            return (_EXCEL_EPOCHS[reading.excel_dates] + timedelta(days=int(text[:5]))).isoformat()
         midnight = _MIDNIGHT.fullmatch(text)
         text = midnight[1] if midnight else text
         if wanted:

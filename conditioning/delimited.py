@@ -19,6 +19,7 @@ from conditioning.record_blocks import BLOCK_BYTES, I64, Block, record_blocks
 from conditioning.record_tokens import Records, TokenText, records_of
 
 LONGEST_RECORD = 1 << 20  # a record beyond it is quarantined: no table has one, a lost quote or line end does
+BATCH_RECORDS = 100_000
 RAW_TEXT_LIMIT = 2_000  # characters of raw text kept in quarantine
 
 
@@ -68,18 +69,19 @@ class DelimitedReader:
         try:
             for block in self._blocks:
                 if not self._dialect.trailer:
-                    yield self._batch(block, last=False)
+                    yield from self._batches(block, last=False)
                     continue
                 if held is not None:
-                    yield self._batch(held, last=False)
+                    yield from self._batches(held, last=False)
                 held = block
         except FileRefused as refused:
             refused.fields.setdefault("record", self._number)
             raise
         if held is not None:
-            yield self._batch(held, last=True)
+            yield from self._batches(held, last=True)
 
-    def _batch(self, block: Block, *, last: bool) -> Batch:
+    def _batches(self, block: Block, *, last: bool) -> Iterator[Batch]:
+        """Yield the block's records, very short ones in several batches: refused ones cost more than their bytes."""
         data = block.data
         records = records_of(data, self._delimiter, block.toggles)
         if self._skip:
@@ -95,11 +97,14 @@ class DelimitedReader:
             if cells and cells[0].strip() == self._dialect.trailer:
                 self.trailer = cells
                 records = records.pick(slice(-1))
-        numbers = self._number + 1 + np.arange(len(records), dtype=np.int64)
-        self._number += len(records)
-        if self._plain:
-            return self._quickly(data, records, numbers)
-        return self._slowly(data, records.starts, records.ends, numbers)
+        for start in range(0, len(records), BATCH_RECORDS):
+            part = records.pick(slice(start, start + BATCH_RECORDS))
+            numbers = self._number + 1 + np.arange(len(part), dtype=np.int64)
+            self._number += len(part)
+            if self._plain:
+                yield self._quickly(data, part, numbers)
+            else:
+                yield self._slowly(data, part.starts, part.ends, numbers)
 
     def _quickly(self, data: bytes, records: Records, numbers: I64) -> Batch:
         """Take the cells where they lie; a record of another shape than the header's is broken."""

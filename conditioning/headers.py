@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from conditioning.contract import Contract, Field
+from conditioning.contract import PROVENANCE, Contract, Field
 from conditioning.dialect import ColumnMap, Mapped
 from conditioning.reading import Reading
 from conditioning.reasons import FileRefused
@@ -127,6 +127,7 @@ def layout(
         if contract.unknown_columns == "evolve":
             taken = set(contract.names)
             extra = [(cell, name) for cell, name in named_unknown if name not in taken]
+            _check_new_names(file, [name for _, name in extra], position + row_offset)
             warnings.append(f"unknown columns taken over as text: {names}")
         else:
             warnings.append(f"unknown columns left out: {names}")
@@ -143,6 +144,32 @@ def layout(
         sources.append(cell)
         readings.append(Reading())
     return Layout(tuple(fields), tuple(sources), tuple(readings), len(header), position + 1, tuple(warnings))
+
+
+def _check_new_names(file: str, names: Sequence[str], row: int) -> None:
+    """Refuse column names that the data cannot take over: met twice, the engine's own, or no printable text."""
+    for at, name in enumerate(names):
+        if name in names[:at] or name in PROVENANCE:
+            again = "appears twice in the header" if name in names[:at] else "is a name that the engine adds itself"
+            raise FileRefused(
+                "duplicate_header",
+                f"{file}: column {name!r} {again}",
+                file=file,
+                row=row,
+                field=name,
+                value=list(names),
+                remedy="rename the column",
+            )
+        if not name.isprintable() or name[0] in "=+-@":
+            raise FileRefused(
+                "header_mismatch",
+                f"{file}: column {name!r} is no name that data may have",
+                file=file,
+                row=row,
+                field=name,
+                value=list(names),
+                remedy="rename the column to plain text",
+            )
 
 
 def mismatch(

@@ -151,7 +151,7 @@ def condition_file(
         fields = [(item.name, item.type) for item in rules.contract.fields]
         (Path(folder) / LINEAGE).write_bytes(run_events(document, fields))
         manifest = json.dumps(document, ensure_ascii=False, indent=1, sort_keys=True) + "\n"
-        (Path(folder) / MANIFEST).write_text(manifest, "utf-8")
+        (Path(folder) / MANIFEST).write_bytes(manifest.encode("utf-8", "backslashreplace"))
         for name in (QUARANTINE, DUPLICATES, DATA, LINEAGE, MANIFEST):
             made = Path(folder) / name
             if made.exists():

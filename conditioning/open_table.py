@@ -32,6 +32,15 @@ from conditioning.record_blocks import BLOCK_BYTES
 from conditioning.row_batches import row_batches
 from conditioning.sniffing import sniff, statement
 
+_FOREIGN = {
+    b"BZh": "bzip2 data",
+    b"\xfd7zXZ\0": "xz data",
+    b"\x28\xb5\x2f\xfd": "zstd data",
+    b"7z\xbc\xaf\x27\x1c": "a 7z archive",
+    b"Rar!\x1a\x07": "a RAR archive",
+    b"%PDF-": "a PDF document",
+    b"PAR1": "a Parquet file",
+}
 MAX_NESTING = 3  # a gzip in a zip is seen in practice, more is a trick
 
 
@@ -117,6 +126,9 @@ def _recognised(peeked: Peeked, request: OpenRequest) -> OpenTable:
     head = peeked.head
     if head[:4] == b"PK\x03\x04" or head[:8] == b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1":
         return _workbook(peeked, request)
+    for mark, name in _FOREIGN.items():
+        if head.startswith(mark) and not head.isascii():
+            raise _unknown(request, name)
     start = head[:2048].lstrip(b"\xef\xbb\xbf \t\r\n")
     if start.startswith(b"ISA") and len(start) > 105:
         return _document(peeked, request, "x12")
@@ -145,7 +157,10 @@ def _workbook(peeked: Peeked, request: OpenRequest) -> OpenTable:
     dialect, plan, rows, sheet = read_workbook(book, request.file, choices, request.contract)
     plan = replace(
         plan,
-        readings=tuple(replace(reading, excel_dates=True, decimal_char="", group_char="") for reading in plan.readings),
+        readings=tuple(
+            replace(reading, excel_dates="1904" if book.from_1904 else "1900", decimal_char="", group_char="")
+            for reading in plan.readings
+        ),
     )
     return OpenTable(
         plan,
@@ -225,7 +240,10 @@ def _text(peeked: Peeked, request: OpenRequest) -> OpenTable:
     text, encoding, found = as_text(peeked, declared, request.file)
     body = text if isinstance(text, Peeked) and text is peeked else Peeked(text)
     head = body.head.removeprefix(b"\xef\xbb\xbf") if body is peeked else body.head
-    return _delimited(body, head, choices, request, encoding, found)
+    table = _delimited(body, head, choices, request, encoding, found)
+    if found == "cp1252" and not declared:
+        table.warnings.append("no encoding is declared and the text is not UTF-8: read as Windows-1252")
+    return table
 
 
 def _delimited(

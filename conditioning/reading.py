@@ -20,7 +20,7 @@ class Reading:
     decimal_char: str = ""
     group_char: str = ""
     negatives: tuple[str, ...] = ()
-    excel_dates: bool = False  # a bare number is a day count since 1899-12-30
+    excel_dates: str = ""  # "1900" or "1904": a bare number is a day count in this date system of workbooks
 
 
 @dataclass(frozen=True)

@@ -77,6 +77,11 @@ def _starts(event: Any, calendar: Any) -> list[date]:
     first = _day(event["DTSTART"].dt)
     if "RRULE" not in event and "RDATE" not in event:
         return [first]
+    rules = event.get("RRULE", [])
+    for rule in rules if isinstance(rules, list) else [rules]:
+        finer = {"SECONDLY", "MINUTELY", "HOURLY"}.intersection(map(str, rule.get("FREQ", [])))
+        if finer or any(name in rule for name in ("BYSECOND", "BYMINUTE", "BYHOUR")):
+            raise ValueError(f"an event that repeats within a day: {rule.to_ical().decode('utf-8', 'replace')[:200]}")
     import recurring_ical_events
     from icalendar import Calendar
 

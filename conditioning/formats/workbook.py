@@ -4,34 +4,55 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Iterator
+import zlib
+from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
 from typing import Any
+from xml.etree.ElementTree import ParseError
 
+from conditioning.batches import Broken
 from conditioning.contract import Contract
 from conditioning.dialect import ColumnMap, Row, Rows, Sheet
+from conditioning.formats.sheet_cells import SheetCells, check_repeats, counts_from_1904, sheet_cells
 from conditioning.headers import Layout, find_header, layout, match, mismatch
 from conditioning.raw_input import Limits, check_bomb
 from conditioning.reasons import FileRefused
 
 
-def open_workbook(data: bytes, file: str, limits: Limits) -> Any:
+@dataclass
+class Workbook:
+    """An open workbook, and what its own text says of its sheets."""
+
+    book: Any
+    cells: dict[str, SheetCells] = field(default_factory=dict)
+    from_1904: bool = False
+
+
+def open_workbook(data: bytes, file: str, limits: Limits) -> Workbook:
     """Open a workbook that fits the limits; refuse a damaged or protected one."""
     from python_calamine import CalamineWorkbook
 
+    cells: dict[str, SheetCells] = {}
+    from_1904 = False
     if data[:2] == b"PK":
         try:
-            parts = zipfile.ZipFile(io.BytesIO(data)).infolist()
+            archive = zipfile.ZipFile(io.BytesIO(data))
         except (zipfile.BadZipFile, OSError, ValueError) as error:
             raise FileRefused("truncated_file", f"{file}: the workbook cannot be read ({error})", file=file) from error
-        expanded = sum(part.file_size for part in parts)
+        expanded = sum(part.file_size for part in archive.infolist())
         check_bomb(file, len(data), expanded, limits)
         if expanded > limits.workbook_bytes:
             raise FileRefused(
                 "decompression_bomb", f"{file}: the workbook expands to {expanded} bytes", file=file, value=expanded
             )
+        try:
+            cells, from_1904 = sheet_cells(archive, file), counts_from_1904(archive)
+            if "content.xml" in archive.namelist():
+                check_repeats(archive, file)
+        except (zipfile.BadZipFile, zlib.error, ParseError, EOFError, OSError, ValueError, RuntimeError) as error:
+            raise FileRefused("corrupt_file", f"{file}: the workbook cannot be read ({error})", file=file) from error
     try:
-        return CalamineWorkbook.from_filelike(io.BytesIO(data))
+        return Workbook(CalamineWorkbook.from_filelike(io.BytesIO(data)), cells, from_1904)
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt | SystemExit | MemoryError):
             raise
@@ -40,10 +61,16 @@ def open_workbook(data: bytes, file: str, limits: Limits) -> Any:
 
 
 def read_workbook(
-    workbook: Any, file: str, dialects: list[tuple[Sheet, ColumnMap]], contract: Contract
+    workbook: Workbook, file: str, dialects: list[tuple[Sheet, ColumnMap]], contract: Contract
 ) -> tuple[Sheet, Layout, Rows, str]:
-    """Return (dialect, layout, rows, sheet) of the first dialect whose sheet and header fit; refuse if none does."""
-    names: list[str] = list(workbook.sheet_names)
+    """Return (dialect, layout, rows, sheet) of the first dialect whose sheet and header fit; refuse if none does.
+
+    A hidden sheet is read only where no visible one fits; of two that fit, neither is guessed.
+    """
+    from python_calamine import SheetVisibleEnum
+
+    names: list[str] = list(workbook.book.sheet_names)
+    visible = {item.name for item in workbook.book.sheets_metadata if item.visible == SheetVisibleEnum.Visible}
     headers: dict[str, list[list[str]]] = {}
     for dialect, column_map in dialects:
         wanted = (
@@ -56,12 +83,16 @@ def read_workbook(
             headers.setdefault(name, [list(map(cell_text, cells)) for cells in _sheet_rows(workbook, name, file)[:12]])
             found = find_header(headers[name], column_map, contract)
             if found is not None:
-                fitting.append((match(found[1], column_map, contract), name, found))
+                fitting.append(((name in visible, match(found[1], column_map, contract)), name, found))
         if fitting:
-            _, name, (position, header) = max(fitting, key=lambda item: item[0])
+            best = max(score for score, _, _ in fitting)
+            name, (position, header) = _only_sheet(
+                file, [(name, found) for score, name, found in fitting if score == best]
+            )
             header = _without_empty_tail(header)
             plan = layout(file, header, column_map, contract, position=position)
-            return dialect, plan, _rows(_sheet_rows(workbook, name, file), plan), name
+            rows = _sheet_rows(workbook, name, file)
+            return dialect, plan, _rows(rows, plan, header, workbook.cells.get(name, SheetCells())), name
     sheets = [dialect.sheet for dialect, _ in dialects if dialect.sheet]
     if sheets and not any(name.strip().casefold() == sheet.casefold() for name in names for sheet in sheets):
         raise FileRefused(
@@ -78,9 +109,23 @@ def read_workbook(
     raise mismatch(file, first, contract.names, required, [])
 
 
-def _sheet_rows(workbook: Any, name: str, file: str) -> list[list[Any]]:
+def _only_sheet(file: str, fitting: list[tuple[str, tuple[int, list[str]]]]) -> tuple[str, tuple[int, list[str]]]:
+    if len(fitting) > 1:
+        names = [name for name, _ in fitting]
+        raise FileRefused(
+            "wrong_sheet",
+            f"{file}: the sheets {names} all hold such a table",
+            file=file,
+            field="sheet",
+            value=names,
+            remedy="deliver one table a workbook, hide the other sheets, or declare the sheet's name",
+        )
+    return fitting[0]
+
+
+def _sheet_rows(workbook: Workbook, name: str, file: str) -> list[list[Any]]:
     try:
-        return list(workbook.get_sheet_by_name(name).to_python(skip_empty_area=False))
+        return list(workbook.book.get_sheet_by_name(name).to_python(skip_empty_area=False))
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt | SystemExit | MemoryError):
             raise
@@ -95,13 +140,21 @@ def _without_empty_tail(cells: list[str]) -> list[str]:
     return cells
 
 
-def _rows(rows: list[list[Any]], plan: Layout) -> Iterator[Row]:
+def _rows(rows: list[list[Any]], plan: Layout, header: list[str], sheet: SheetCells) -> Rows:
+    wanted = {source for source in plan.sources if source is not None}
+    faults = {row: column for row, column in sorted(sheet.faults, reverse=True) if column in wanted}  # first of a row
     number = 0
-    for cells in rows[plan.skipped_rows :]:
+    for index, cells in enumerate(rows[plan.skipped_rows :], plan.skipped_rows):
         texts = [cell_text(cell) for cell in cells]
-        if not any(texts):
+        if not any(texts) and index not in faults:
             continue
         number += 1
+        if index in faults:
+            column = faults[index]
+            found = sheet.faults[index, column]
+            expected = "a value: open the workbook, let it calculate and save it"
+            yield Broken(number, "bad_value", header[column], found, expected, " | ".join(texts))
+            continue
         tail = _without_empty_tail(texts[plan.width :])
         texts = (texts + [""] * plan.width)[: plan.width] + tail
         yield Row(number, texts, " | ".join(texts))

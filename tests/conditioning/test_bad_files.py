@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bz2
 import datetime
 import gzip
 import io
@@ -53,6 +54,7 @@ TABLE = [["id", "day", "amount", "note"], ["001", "2017-11-06", 1.5, "first"], [
         pytest.param(GOOD.encode("utf-32"), id="utf-32"),
         pytest.param(GOOD.replace("\n", "\r\n").encode(), id="CRLF"),
         pytest.param(GOOD.replace("\n", "\r").encode(), id="old Mac line ends"),
+        pytest.param(GOOD.replace("\n", "\n\ufeff", 2).encode(), id="byte order marks of files put together"),
         pytest.param(GOOD.replace("\n", "\r\n", 1).encode(), id="mixed line ends"),
         pytest.param(GOOD.rstrip("\n").encode(), id="no final line end"),
         pytest.param((GOOD + "\n\n\r\n").encode(), id="blank lines"),
@@ -125,6 +127,18 @@ def test_odd_but_readable_files_give_the_right_values(conditioned: Conditioning,
         pytest.param(xlsx({"Data": TABLE})[:900], "truncated_file", id="truncated workbook"),
         pytest.param(b'[{"id": "001"', "malformed_document", id="truncated json"),
         pytest.param(b"[1,2,3]", "malformed_document", id="json without a table"),
+        pytest.param(b'[{"id": "001", "id": "002"}]', "malformed_document", id="json with a name twice"),
+        pytest.param(b'[{"id": "001", "\\ud800": 1}]', "malformed_document", id="json with half a character as name"),
+        pytest.param(
+            ("[" + ",".join(f'{{"k{at}":1}}' for at in range(5000)) + "]").encode(),
+            "malformed_document",
+            id="json of objects that have nothing in common",
+        ),
+        pytest.param(bz2.compress(GOOD.encode()), "unknown_format", id="bzip2"),
+        pytest.param(
+            zipped({"a.zip": zipped({"b.zip": zipped({"c.csv": b"x"})})}), "several_members", id="zips within zips"
+        ),
+        pytest.param(gzip.compress(GOOD.encode()) + b"more", "corrupt_file", id="text behind the gzip data"),
         pytest.param(b"[" * 100_000, "malformed_document", id="deep json"),
         pytest.param(
             GOOD.replace("amount", "amount,extra").replace(",2,", ",2,x,").replace(",1.50,", ",1.50,x,").encode(),
@@ -182,6 +196,7 @@ def test_text_of_mixed_encodings_is_decoded_cell_by_cell(conditioned: Conditioni
     outcome = conditioned(raw)
     assert outcome.rows() == [["001", "", "", "Käse"], ["002", "", "", "Käse"]]
     assert outcome.codes() == {"undecodable_text": 1}
+    assert any("Windows-1252" in warning for warning in outcome.document["warnings"])
 
 
 def test_a_declared_encoding_is_the_only_one(conditioned: Conditioning) -> None:
@@ -220,6 +235,15 @@ def test_unknown_columns_evolve_or_are_left_out(conditioned: Conditioning) -> No
     left_out = conditioned(raw, {**ORDERS, "unknownColumns": "discard"})
     assert left_out.rows() == [["001", "2017-11-06", "1.5", "first"]]
     assert any("colour" in warning for warning in left_out.document["warnings"])
+
+
+@pytest.mark.parametrize("name", ["colour,colour", "source_row", "=cmd", '"a\tb"'])
+def test_unknown_columns_evolve_only_under_names_that_data_may_have(conditioned: Conditioning, name: str) -> None:
+    raw = f"id,day,amount,note,{name}\n001,2017-11-06,1.5,first,red{',red' * name.count(',')}\n".encode()
+    error = conditioned(raw, {**ORDERS, "unknownColumns": "evolve"}).error
+    assert error["code"] in ("duplicate_header", "header_mismatch")
+    assert error["row"] == 1
+    assert error["field"] in name
 
 
 def test_a_thousandfold_gzip_never_fills_memory(conditioned: Conditioning) -> None:

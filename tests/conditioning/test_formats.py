@@ -329,10 +329,11 @@ def test_events_repeat_end_and_are_cancelled(tmp_path: Path) -> None:
             "DTSTART;VALUE=DATE:20171106",
             "STATUS:CANCELLED",
         )
+        + event("UID:d", "SUMMARY:Every second for ever", "DTSTART:20171106T000000Z", "RRULE:FREQ=SECONDLY")
         + "END:VCALENDAR\r\n"
     )
     document = conditioned(tmp_path, "special_events", "a.ics", calendar.encode())
-    assert document["counts"]["by_reason"] == {"excluded_value": 1}
+    assert document["counts"]["by_reason"] == {"excluded_value": 1, "bad_date": 1}
     assert (document["counts"]["conditioned"], document["outputs"]["data"]["rows"]) == (2, 4)
     lines = (tmp_path / "out" / "data.csv").read_text().splitlines()
     assert lines[1].startswith('a,"Long weekend, all",campaign,2017-11-10,2017-11-12,r08,')

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from benchmarks.conditioning import content, csv_module
 from benchmarks.dirty_deliveries import CONTRACT, generate
-from conditioning import columns
+from conditioning import columns, delimited
 from conditioning.contract import parse_contract
 from conditioning.local_run import condition_file, rules_of_contract
 from conditioning.record_blocks import last_record_end, record_spans
@@ -152,6 +152,17 @@ def test_columns_beyond_the_distinct_limit_read_the_same(tmp_path: Path, monkeyp
         assert {key: found[key] for key in ("nulls", "min", "max")} == {
             key: coded["quality"]["columns"][name][key] for key in ("nulls", "min", "max")
         }
+
+
+def test_very_short_records_are_read_in_several_batches(tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    raw = tmp_path / "dirty.csv"
+    generate(raw, 2_000)
+    rules = rules_of_contract(parse_contract(CONTRACT))
+    at_once = condition_file(raw, rules, tmp_path / "once")
+    monkeypatch.setattr(delimited, "BATCH_RECORDS", 300)
+    in_batches = condition_file(raw, rules, tmp_path / "batches")
+    for part in ("outputs", "counts", "quality", "reasons"):
+        assert in_batches[part] == at_once[part]
 
 
 def test_duplicates_are_the_same_in_memory_and_on_disk() -> None:
