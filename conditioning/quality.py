@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from conditioning.registry import find_source, source_names
 from domain.errors import BadRequest, BlobNotFound
 from domain.lake_paths import CONDITIONED, LANDING, LandingFile
+from domain.ports import BlobInfo, Lake
 from domain.sales_weeks import SalesWeek, weeks_between
 
 if TYPE_CHECKING:
     from conditioning.service import ConditioningServices
 
 _READ_AHEAD = 8
+# What was read of an outcome document, by its path and ETag: a year of nine sources is some 470 of them.
+_known: WeakKeyDictionary[Lake, dict[str, tuple[str, str]]] = WeakKeyDictionary()
 _NO_COUNTS = {"records_read": 0, "conditioned": 0, "quarantined": 0, "duplicates": 0, "by_reason": {}}
 
 
@@ -69,23 +74,24 @@ def quality_of(services: ConditioningServices, source: str) -> list[dict[str, An
     find_source(source)
     lake = services.lake
     current: dict[str, str] = {}
-    outcomes: dict[str, list[tuple[Any, str]]] = {}
+    outcomes: dict[str, dict[str, BlobInfo]] = {}
     for info in lake.list(CONDITIONED, f"{source}/"):
         week = info.path.split("/")[1]
         if info.path.endswith("/current.json"):
             current[week] = info.metadata.get("data_version", "")
         elif info.path.endswith(".manifest.json"):
-            outcomes.setdefault(week, []).append((info.last_modified, info.path))
-    chosen = {
-        week: f"{source}/{week}/{current[week]}.manifest.json" if current.get(week) else max(found)[1]
+            outcomes.setdefault(week, {})[info.path] = info
+    chosen = [
+        found.get(f"{source}/{week}/{current.get(week)}.manifest.json")
+        or max(found.values(), key=lambda info: (info.last_modified, info.path))
         for week, found in outcomes.items()
-    }
+    ]
     with ThreadPoolExecutor(_READ_AHEAD) as pool:
-        documents = list(pool.map(lambda path: _document(services, path), chosen.values()))
+        read = list(pool.map(lambda info: _summary_of(services, info), chosen))
     summaries = {
-        week: _summary(document, week in current, len(outcomes[week]))
-        for week, document in zip(chosen, documents, strict=True)
-        if document is not None
+        week: summary | {"is_current": week in current, "versions": len(found)}
+        for (week, found), summary in zip(outcomes.items(), read, strict=True)
+        if summary is not None
     }
     business = services.scenario.source(source)
     if summaries and business is not None and not business.is_snapshot:
@@ -98,22 +104,26 @@ def quality_of(services: ConditioningServices, source: str) -> list[dict[str, An
     return [summaries[week] for week in sorted(summaries)]
 
 
-def _document(services: ConditioningServices, path: str) -> dict[str, Any] | None:
-    try:
-        return dict(services.lake.read_json(CONDITIONED, path)[0])
-    except BlobNotFound:
-        return None
+def _summary_of(services: ConditioningServices, info: BlobInfo) -> dict[str, Any] | None:
+    known = _known.setdefault(services.lake, {})
+    etag, text = known.get(info.path, ("", ""))
+    if etag != info.etag:
+        try:
+            document, etag = services.lake.read_json(CONDITIONED, info.path)
+        except BlobNotFound:
+            return None
+        text = json.dumps(_summary(document))
+        known[info.path] = (etag, text)
+    return dict(json.loads(text))
 
 
-def _summary(document: dict[str, Any], is_current: bool, versions: int) -> dict[str, Any]:
+def _summary(document: dict[str, Any]) -> dict[str, Any]:
     data = document["outputs"]["data"] or {}
     return {
         "source": document["source"],
         "sales_week": document["sales_week"],
         "status": document["status"],
-        "is_current": is_current,
         "data_version": document["data_version"],
-        "versions": versions,
         "contract_version": document["contract_version"],
         "source_file": document["input"]["path"],
         "arrived_at": document["input"]["arrived_at"],

@@ -358,6 +358,11 @@ def test_quality_shows_every_week_and_the_gaps(services: Services) -> None:
         ("2017-W45", "partial"),
     ]
     assert weeks[2]["columns"]["units"] == {"nulls": 0, "min": "3", "max": "4", "distinct": 2}
+    assert weeks == quality_of(services, "deliveries")  # the second time from memory
+    drop(services, HEADER + LINES)
+    condition(services)
+    corrected = quality_of(services, "deliveries")[2]
+    assert (corrected["status"], corrected["quarantined"], corrected["versions"]) == ("accepted", 0, 2)
     assert misplaced_files(services, "deliveries") == ["deliveries/nowhere.txt"]
     overview = {item["name"]: item for item in sources_overview(services)}
     assert overview["deliveries"]["latest_week"] == WEEK
