@@ -21,6 +21,7 @@ import pyarrow as pa
 from pyarrow import csv as pacsv
 
 from conditioning.raw_row_index import RawRows
+from conditioning.table_csv import table_csv
 from domain import lake_paths
 from domain.assortment import ACTIVE, ActivityRule
 from domain.errors import BlobNotFound, GateClosed, IntegrityError
@@ -299,9 +300,7 @@ def _weather_by_week(daily: pd.DataFrame, origin: str) -> pd.DataFrame:
 
 
 def _write_table(lake: Lake, folder: str, name: str, table: pd.DataFrame) -> dict[str, Any]:
-    buffer = io.BytesIO()  # a text buffer takes four bytes a character
-    table.to_csv(buffer, index=False, lineterminator="\n", float_format="%.4f", mode="wb")
-    data = buffer.getvalue()
+    data = table_csv(table)
     lake.write(lake_paths.CURATED, f"{folder}{name}.csv", data)
     return {"rows": len(table), "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
 

@@ -112,7 +112,7 @@ def test_the_same_on_real_storage_at_some_of_the_calls(
     lake: BlobLake, when: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _, points = undisturbed(lake)
-    chosen = points[3 if when == "before" else 12::19]
+    chosen = points[3 if when == "before" else 16::27]
     told = crash_points(lake, chosen, partial(lose_answers_of_submissions, when=when))
     with capsys.disabled():
         print(f"\non Azurite, first submissions broken off {when} the effect: {told}")
