@@ -18,6 +18,7 @@ PUBLISHED = "published"
 RUNS = "runs"
 AUDIT = "audit"
 PIPELINE_RUNS = "adf"  # folder in `runs`: records of Data Factory's own runs
+ROLLOUTS = "rollouts"  # folder in `runs`: rollouts of deployments
 CONTAINERS = (LANDING, CONDITIONED, QUARANTINE, CURATED, MODELS, STAGING, PUBLISHED, RUNS, AUDIT)
 
 _SEGMENT = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._ @()+=-]{0,199}$")
@@ -101,7 +102,7 @@ def deployment_document(deployment: str) -> str:
 
 def rollout_document(rollout_id: str) -> str:
     """Ledger document of a rollout: plan, stages, outcome."""
-    return f"rollouts/{rollout_id}.json"
+    return f"{ROLLOUTS}/{rollout_id}.json"
 
 
 def staging_folder(week: SalesWeek, run_id: str) -> str:

@@ -107,7 +107,8 @@ class RunLedger:
 
     def run_ids(self) -> list[RunId]:
         """Return all runs, the newest week and attempt first."""
-        names = (name for name in self._lake.folders(lake_paths.RUNS) if name != lake_paths.PIPELINE_RUNS)
+        others = (lake_paths.PIPELINE_RUNS, lake_paths.ROLLOUTS)
+        names = (name for name in self._lake.folders(lake_paths.RUNS) if name not in others)
         return sorted(map(RunId.parse, names), key=lambda run: (run.sales_week, run.attempt, run.kind), reverse=True)
 
     def runs(self, limit: int = 200) -> Iterator[Document]:

@@ -127,7 +127,7 @@ def start_rollout(services: RunServices, wish: Mapping[str, Any]) -> tuple[str, 
 def open_rollout(services: RunServices, rollout_id: str, plan: Mapping[str, Any]) -> tuple[str, bool]:
     """Write a rollout of either kind into the ledger, as start_rollout says."""
     path = lake_paths.rollout_document(rollout_id)
-    for blob in services.lake.list(lake_paths.RUNS, "rollouts/"):
+    for blob in services.lake.list(lake_paths.RUNS, f"{lake_paths.ROLLOUTS}/"):
         document, _ = services.lake.read_json(lake_paths.RUNS, blob.path)
         if blob.path == path:
             return rollout_id, document["status"] == RUNNING

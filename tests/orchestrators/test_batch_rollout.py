@@ -151,8 +151,10 @@ def test_an_operator_can_stop_it(world: ScriptedServices, tmp_path: Path) -> Non
         if "cancelled" not in world.lake.read_json("runs", rollout.path)[0]:
             cancel_rollout(world, rollout.path.split("/")[1].removesuffix(".json"), "ada", "wrong week")
 
-    document = roll_out(world, cancel, run_id=a_run(world, tmp_path, 1))
+    run_id = a_run(world, tmp_path, 1)
+    document = roll_out(world, cancel, run_id=run_id)
     assert document["status"] == "refused"
+    assert [str(run) for run in RunLedger(world.lake).run_ids()] == [run_id]  # a rollout is no run
     assert document["message"] == "pack: cancelled by ada: wrong week"
 
 
