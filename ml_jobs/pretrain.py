@@ -32,9 +32,9 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         panel = read_panel(options.data, SalesWeek.parse(options.cutoff), options.horizon)
         parent = transfer.parent_net(options.init_from) if options.init_from else None
+        chosen = net_training.training_rows(panel, features.Groups(panel), options.effort, options.seed)
         pooled = net_training.pretrain(
-            panel, features.Groups(panel), Origins.of(panel.weeks), effort=options.effort, seed=options.seed,
-            parent=parent,
+            panel, chosen, Origins.of(panel.weeks), effort=options.effort, seed=options.seed, parent=parent
         )
         pooled.save(options.out)
     except ShelfcastError as error:

@@ -39,17 +39,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--effort", choices=("standard", "quick"), default="quick", help="of the pooled net")
     options = parser.parse_args(arguments)
-    from ml_jobs.forecasting import net_training
-    from ml_jobs.forecasting.training import Workbench
+    from ml_jobs.forecasting.training import Recipe, Workbench
     from ml_jobs.forecasting.tuning import class_of
     from ml_jobs.forecasting.windows import WINDOW_WEEKS
+    from ml_jobs.train import pooled_net
 
     until = time.monotonic() + 60 * options.minutes
     try:
         bench = Workbench.open(options.data, SalesWeek.parse(options.cutoff).plus(-WINDOW_WEEKS))
-        pooled = net_training.pretrain(
-            bench.panel, bench.groups, bench.origins, effort=options.effort, seed=options.seed
-        )
+        pooled, bench = pooled_net(bench, Recipe(options.seed, options.effort))
     except ShelfcastError as error:
         print(explained("sweep", error), file=sys.stderr)
         return 1
@@ -89,20 +87,24 @@ def _judge(bench: Workbench, pooled: PooledNet, name: str, tuning: Tuning) -> di
     import numpy as np
 
     from ml_jobs.forecasting import ensemble
-    from ml_jobs.forecasting.objective import objective
+    from ml_jobs.forecasting.objective import objective, row_costs
+    from ml_jobs.forecasting.scheme import MIN_ROWS
     from ml_jobs.forecasting.training import segment_rows
     from ml_jobs.forecasting.tuning import class_of
 
     keys = [key for key in sorted(set(bench.segments.keys.tolist())) if class_of(key) == name]
     keys = sorted(keys, key=lambda key: (-len(bench.segments.series_of(key)), key))[:SEGMENTS]
-    actual, units = [], []
+    actual, units = [np.zeros(0)], [np.zeros(0)]
     for key in keys:
         segment, _ = segment_rows(bench, pooled, bench.segments.series_of(key))
+        if int((segment.week < bench.origins.choose).sum()) < MIN_ROWS:
+            continue  # a training would not give it a model either
         _, judged, _ = ensemble.train(segment, pooled, bench.origins, tuning)
         actual.append(segment.units[judged.rows].astype(np.float64))
         units.append(judged.units["ensemble"])
     sold, forecast = np.concatenate(actual), np.concatenate(units)
-    return {"objective": round(objective(sold, forecast), 6), "rows": len(sold)}
+    costs = row_costs(sold, float(pooled.facts["typical_sale"]))
+    return {"objective": round(objective(sold, forecast, costs), 6), "rows": len(sold)}
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
         keys = _keys(options.segments) or bench.segments.all_keys()
         pooled = None
         if any(not key.endswith(f"-{BASELINE}") for key in keys):
-            pooled = _pooled(options, bench, recipe)
+            pooled, bench = _pooled(options, bench, recipe)
     except ShelfcastError as error:
         print(explained("training", error), file=sys.stderr)
         return 1
@@ -94,8 +95,8 @@ def _keys(text: str) -> list[str]:
     return list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
 
 
-def _pooled(options: argparse.Namespace, bench: Workbench, recipe: Recipe) -> PooledNet:
-    """Return the pooled net: the given one, or one trained now and kept beside the models."""
+def _pooled(options: argparse.Namespace, bench: Workbench, recipe: Recipe) -> tuple[PooledNet, Workbench]:
+    """Return the pooled net, the given one or one trained now, and the workbench to go on with."""
     from ml_jobs.forecasting.embedding_net import PooledNet
 
     if options.pooled:
@@ -105,20 +106,22 @@ def _pooled(options: argparse.Namespace, bench: Workbench, recipe: Recipe) -> Po
                 f"the pooled net was trained up to {pooled.facts.get('cutoff')}, this training ends at "
                 f"{bench.panel.cutoff}", field="pooled", remedy="run pretrain with the same cutoff",
             )
-        return pooled
-    return trained_pooled(bench, recipe, options.out)
+        return pooled, bench
+    pooled, bench = pooled_net(bench, recipe)
+    pooled.save(options.out / POOLED_FOLDER)
+    return pooled, bench
 
 
-def trained_pooled(bench: Workbench, recipe: Recipe, out: Path) -> PooledNet:
-    """Train the pooled net of a workbench and keep it in `out`/pooled."""
+def pooled_net(bench: Workbench, recipe: Recipe) -> tuple[PooledNet, Workbench]:
+    """Train the pooled net; return it and the workbench, which keeps the net's rows for the segments if it can."""
     from ml_jobs.forecasting import net_training, transfer
 
     parent = transfer.parent_net(Path(recipe.init_from)) if recipe.init_from else None
+    chosen = net_training.training_rows(bench.panel, bench.groups, recipe.effort, recipe.seed)
     pooled = net_training.pretrain(
-        bench.panel, bench.groups, bench.origins, effort=recipe.effort, seed=recipe.seed, parent=parent
+        bench.panel, chosen, bench.origins, effort=recipe.effort, seed=recipe.seed, parent=parent
     )
-    pooled.save(out / POOLED_FOLDER)
-    return pooled
+    return pooled, replace(bench, kept=chosen if chosen.complete else None)
 
 
 def write_results(outcomes: Sequence[Outcome], path: Path) -> None:

@@ -63,7 +63,6 @@ def save(model: TrainedModel, folder: Path) -> str:
         members = model.ensemble.members
         arrays = {
             "pooled_mean": model.pooled_scaling.mean, "pooled_spread": model.pooled_scaling.spread,
-            "lasso_mean": members.scaling.mean, "lasso_spread": members.scaling.spread,
             "lasso_coefficients": members.lasso.coefficients,
             "lasso_intercept": np.float64(members.lasso.intercept), "lasso_penalty": np.float64(members.lasso.penalty),
             **members.net.arrays("net"),
@@ -98,9 +97,7 @@ def load(folder: Path) -> TrainedModel:
     except (OSError, ValueError, KeyError) as error:
         raise IntegrityError(f"{folder} is not a model folder: {error}", field="models", file=str(folder)) from error
     lasso = Lasso(arrays["lasso_coefficients"], float(arrays["lasso_intercept"]), float(arrays["lasso_penalty"]))
-    members = Members(
-        Scaling(arrays["lasso_mean"], arrays["lasso_spread"]), lasso, Weights.from_arrays(arrays, "net")
-    )
+    members = Members(lasso, Weights.from_arrays(arrays, "net"))
     return TrainedModel(
         **common, baseline=baseline, feature_names=tuple(document["feature_names"]),
         pooled_scaling=Scaling(arrays["pooled_mean"], arrays["pooled_spread"]),

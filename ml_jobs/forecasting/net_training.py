@@ -1,15 +1,13 @@
 """Training the pooled embedding net with PyTorch: one net for all segments, at three origins.
 
-The target is the log ratio of a week's units to the series' recent level. The net has two last layers while it
-learns: one minimises the absolute error of the log (what orders feel: its minimiser is the median), the other adds the
-absolute percentage error (what the acceptance gate reads). Pure MAPE would buy its figure with forecasts that are 40 %
-too low, the median alone leaves cheap MAPE on the table. How much of the second layer is mixed in is chosen once per
-training, on weeks that neither has seen, at a fixed rate of exchange; both being linear, one last layer leaves the
-training.
+The target is the log ratio of a week's units to the series' recent level, the loss the absolute error of the log, each
+row weighed by what an error in it costs (`objective`): a weighted median does not depend on the scale that it is
+sought on, so the net seeks the very forecast that the choices of a training prefer.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,12 +20,9 @@ from ml_jobs.forecasting import features, rows
 from ml_jobs.forecasting.embedding_net import STAGES, PooledNet, Vocabulary, Weights
 from ml_jobs.forecasting.features import CATEGORIES
 from ml_jobs.forecasting.lasso import Scaling
-from ml_jobs.forecasting.objective import MAX_LOG, objective, to_units
+from ml_jobs.forecasting.objective import row_costs, typical_sale
 from ml_jobs.forecasting.panel import Panel
 from ml_jobs.forecasting.windows import Origins
-
-PERCENTAGE_SHARE = 0.3  # of the absolute percentage error in the second layer's loss
-MIXTURES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
 @dataclass(frozen=True)
@@ -35,20 +30,22 @@ class Effort:
     """How much work a training may do; `standard` is for production, `quick` for checks on a developer's machine."""
 
     epochs: int
-    update_epochs: int
     rows: int
     weeks: int
     hidden: tuple[int, ...]
 
 
 EFFORTS = {
-    "standard": Effort(epochs=3, update_epochs=1, rows=400_000, weeks=156, hidden=(64, 32)),
-    "quick": Effort(epochs=2, update_epochs=1, rows=60_000, weeks=78, hidden=(32, 16)),
+    "standard": Effort(epochs=4, rows=500_000, weeks=rows.LEARNED_WEEKS, hidden=(64, 32)),
+    "quick": Effort(epochs=2, rows=60_000, weeks=78, hidden=(32, 16)),
 }
 LEARNING_RATE = 4e-3
 UPDATE_RATE = 1e-3
-SHORTEST_CYCLE = 10  # steps; PyTorch divides by zero where a fifth of the cycle is a single one
+REPLAY = 3  # older rows seen again for each new one, when the net moves on to a later origin
+STEPS = 100  # an epoch, at least
+WARM_SHARE, START_SHARE = 0.2, 0.04  # the rate rises over the first fifth of the steps, from this share of its peak
 WEIGHT_DECAY = 1.0  # decoupled, times the learning rate; strong, because demand of small counts is mostly noise
+MEAN_DECAY, SQUARE_DECAY, EPSILON = 0.9, 0.999, 1e-8  # Adam's usual ones
 
 
 class _Net(nn.Module):
@@ -67,7 +64,7 @@ class _Net(nn.Module):
                 table.weight[0] = 0.0
         inputs = [width + sum(dimensions), *hidden[:-1]]
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(inputs, hidden, strict=True))
-        self.head = nn.Linear(hidden[-1], 2)
+        self.head = nn.Linear(hidden[-1], 1)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
@@ -84,11 +81,11 @@ class _Net(nn.Module):
         return layer
 
     def forward(self, scaled: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
-        """Return the log ratio of each row by both last layers."""
+        """Return the log ratio of each row."""
         state = torch.cat([scaled, *(table(codes[:, i]) for i, table in enumerate(self.embeddings))], dim=1)
         for layer in self.layers:
             state = torch.relu(layer(state))
-        return torch.as_tensor(self.head(state))
+        return torch.as_tensor(self.head(state)[:, 0])
 
 
 def embedding_width(size: int) -> int:
@@ -96,10 +93,16 @@ def embedding_width(size: int) -> int:
     return int(min(8, 1 + size // 4))
 
 
+def training_rows(panel: Panel, groups: features.Groups, effort: str, seed: int) -> rows.Rows:
+    """Return the rows that a pooled net of this effort learns from."""
+    work = EFFORTS[effort]
+    return rows.collect(panel, groups, np.arange(panel.series), window=work.weeks, limit=work.rows, seed=seed)
+
+
 def pretrain(
-    panel: Panel, groups: features.Groups, origins: Origins, *, effort: str, seed: int, parent: PooledNet | None = None
+    panel: Panel, chosen: rows.Rows, origins: Origins, *, effort: str, seed: int, parent: PooledNet | None = None
 ) -> PooledNet:
-    """Train the pooled net up to each origin in turn, each continuing from the one before it.
+    """Train the pooled net on the chosen rows up to each origin in turn, each continuing from the one before it.
 
     With a `parent` the first origin starts from its parameters, matched by feature name and category text; what the
     parent does not know starts afresh. Same input, seed and machine give the same parameters to the bit.
@@ -107,10 +110,6 @@ def pretrain(
     work = EFFORTS[effort]
     torch.set_num_threads(1)
     torch.manual_seed(seed)
-    torch.use_deterministic_algorithms(True)
-    chosen = rows.collect(
-        panel, groups, np.arange(panel.series), window=work.weeks, limit=work.rows, seed=seed
-    )
     texts = features.category_texts(panel)
     vocabulary = Vocabulary.of(texts)
     early = chosen.week < origins.choose
@@ -119,23 +118,21 @@ def pretrain(
     net = _Net(len(chosen.names), vocabulary.sizes, hidden)
     if parent is not None:
         _inherit(net, parent, chosen.names, vocabulary)
-    data = _Data(chosen, scaling, vocabulary.codes(texts)[chosen.series])
+    sale = typical_sale(chosen.units[early] if early.any() else chosen.units)
+    data = _Data(chosen, scaling, vocabulary.codes(texts)[chosen.series], sale)
     generator = np.random.default_rng(seed)
     stages: dict[str, Weights] = {}
-    mixture = 0.0
-    for stage, end in zip(STAGES, (origins.choose, origins.judge, panel.weeks), strict=True):
-        first = stage == STAGES[0]
-        usable = np.flatnonzero(chosen.week < end)
-        _fit(
-            net, data, usable if len(usable) else np.arange(len(chosen.week)), generator,
-            epochs=work.epochs if first else work.update_epochs, rate=LEARNING_RATE if first else UPDATE_RATE,
-        )
-        if first:
-            unseen = (chosen.week >= origins.choose) & (chosen.week < origins.judge)
-            mixture = _mixture(net, data, np.flatnonzero(unseen))
-        stages[stage] = _exported(net, mixture)
+    usable = np.flatnonzero(early) if early.any() else np.arange(len(chosen.week))
+    _fit(net, data, usable, generator, epochs=work.epochs, rate=LEARNING_RATE)
+    stages[STAGES[0]] = _exported(net)
+    steps = ((origins.choose, origins.judge), (origins.judge, panel.weeks))
+    for stage, (begin, end) in zip(STAGES[1:], steps, strict=True):
+        new = np.flatnonzero((chosen.week >= begin) & (chosen.week < end))
+        old = generator.permutation(np.flatnonzero(chosen.week < begin))[: REPLAY * len(new)]
+        _fit(net, data, np.concatenate([new, old]), generator, epochs=1, rate=UPDATE_RATE)
+        stages[stage] = _exported(net)
     facts = {
-        "cutoff": str(panel.cutoff), "effort": effort, "seed": seed, "mixture": mixture, "rows": len(chosen.week),
+        "cutoff": str(panel.cutoff), "effort": effort, "seed": seed, "typical_sale": sale, "rows": len(chosen.week),
         "series": panel.series, "weeks": panel.weeks, "horizon": panel.horizon,
         "choose_before": str(panel.week_at(origins.choose)), "judge_before": str(panel.week_at(origins.judge)),
         "parent": dict(parent.facts) if parent is not None else None,
@@ -175,66 +172,74 @@ def _inherit(net: _Net, parent: PooledNet, names: tuple[str, ...], vocabulary: V
                 shared = min(width, old_width)
                 layer.weight[:, at : at + shared] = torch.from_numpy(weight[old_at : old_at + shared].T.copy())
                 at, old_at = at + width, old_at + old_width
-        for head in range(2):
-            net.head.weight[head] = torch.from_numpy(weights.head.copy())
-            net.head.bias[head] = weights.head_bias
+        net.head.weight[0] = torch.from_numpy(weights.head.copy())
+        net.head.bias[0] = weights.head_bias
 
 
 class _Data:
     """Training rows as tensors."""
 
-    def __init__(self, chosen: rows.Rows, scaling: Scaling, codes: np.ndarray[Any, np.dtype[np.int64]]) -> None:
+    def __init__(
+        self, chosen: rows.Rows, scaling: Scaling, codes: np.ndarray[Any, np.dtype[np.int64]], sale: float
+    ) -> None:
         self.scaled = torch.from_numpy(scaling.apply(chosen.values))
         self.codes = torch.from_numpy(codes)
-        self.level = torch.from_numpy(chosen.level)
-        self.units = torch.from_numpy(chosen.units)
-        self.logs = torch.log1p(self.units)
+        self.target = torch.from_numpy(np.log1p(chosen.units) - chosen.level)
+        costs = row_costs(chosen.units, sale)
+        self.cost = torch.from_numpy((costs * (len(costs) / max(costs.sum(), 1.0))).astype(np.float32))
+
 
 
 def _fit(
     net: _Net, data: _Data, usable: np.ndarray[Any, np.dtype[np.int64]], generator: np.random.Generator, *,
     epochs: int, rate: float,
 ) -> None:
-    """Run AdamW with a one-cycle rate over shuffled batches; about two hundred steps an epoch or more."""
-    batch = int(np.clip(2 ** int(np.log2(max(len(usable) / 200, 1))), 64, 2048))
+    """Run AdamW with a one-cycle rate over shuffled batches; about a hundred steps an epoch or more."""
+    batch = int(np.clip(2 ** int(np.log2(max(len(usable) / STEPS, 1))), 64, 2048))
     steps = max(1, len(usable) // batch)
-    optimizer = torch.optim.AdamW(net.parameters(), lr=rate, weight_decay=WEIGHT_DECAY)
-    total = max(epochs * steps + 1, SHORTEST_CYCLE)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=total, pct_start=0.2)
-    for _ in range(epochs):
-        order = generator.permutation(usable)
+    optimizer = _AdamW(list(net.parameters()))
+    for epoch in range(epochs):
+        order = torch.from_numpy(generator.permutation(usable))
         for step in range(steps):
-            index = torch.from_numpy(order[step * batch : (step + 1) * batch])
-            loss = _loss(net(data.scaled[index], data.codes[index]) + data.level[index, None], data, index)
-            optimizer.zero_grad()
-            torch.autograd.backward([loss])
-            optimizer.step()
-            schedule.step()
+            index = order[step * batch : (step + 1) * batch]
+            error = net(data.scaled[index], data.codes[index]) - data.target[index]
+            optimizer.step((error.abs() * data.cost[index]).mean(), rate * cycle((epoch + step / steps) / epochs))
 
 
-def _loss(logs: torch.Tensor, data: _Data, index: torch.Tensor) -> torch.Tensor:
-    units = data.units[index]
-    positive = units > 0
-    medians = (logs - data.logs[index, None]).abs().mean()
-    share = (torch.expm1(logs[:, 1].clamp(max=MAX_LOG)) - units).abs() / units.clamp(min=0.1)
-    return 2.0 * medians + PERCENTAGE_SHARE * (share * positive).sum() / positive.sum().clamp(min=1)
+def cycle(done: float) -> float:
+    """Return the share of the peak rate after a share of all steps: up and down again along half waves."""
+    if done < WARM_SHARE:
+        return START_SHARE + (1.0 - START_SHARE) * 0.5 * (1.0 - math.cos(math.pi * done / WARM_SHARE))
+    return 0.5 * (1.0 + math.cos(math.pi * (done - WARM_SHARE) / (1.0 - WARM_SHARE)))
 
 
-def _mixture(net: _Net, data: _Data, window: np.ndarray[Any, np.dtype[np.int64]]) -> float:
-    """Return the share of the second layer that does best on the given rows."""
-    if not len(window):
-        return 0.0
-    index = torch.from_numpy(window)
-    with torch.no_grad():
-        logs = (net(data.scaled[index], data.codes[index]) + data.level[index, None]).double().numpy()
-    actual = data.units[index].double().numpy()
-    return float(min(
-        MIXTURES, key=lambda share: objective(actual, to_units((1.0 - share) * logs[:, 0] + share * logs[:, 1]))
-    ))
+class _AdamW:
+    """AdamW (Adam with decoupled weight decay). PyTorch's own loads its compiler, seconds of CPU in every job."""
+
+    def __init__(self, parameters: list[nn.Parameter]) -> None:
+        self._parameters = parameters
+        self._means = [torch.zeros_like(parameter) for parameter in parameters]
+        self._squares = [torch.zeros_like(parameter) for parameter in parameters]
+        self._steps = 0
+
+    def step(self, loss: torch.Tensor, rate: float) -> None:
+        """Move every parameter down the loss's gradient."""
+        gradients = torch.autograd.grad(loss, self._parameters)
+        self._steps += 1
+        size = rate / (1.0 - MEAN_DECAY**self._steps)
+        bias = 1.0 - SQUARE_DECAY**self._steps
+        with torch.no_grad():
+            for parameter, gradient, mean, square in zip(
+                self._parameters, gradients, self._means, self._squares, strict=True
+            ):
+                mean.lerp_(gradient, 1.0 - MEAN_DECAY)
+                square.mul_(SQUARE_DECAY).addcmul_(gradient, gradient, value=1.0 - SQUARE_DECAY)
+                parameter.mul_(1.0 - rate * WEIGHT_DECAY)
+                parameter.addcdiv_(mean, (square / bias).sqrt_().add_(EPSILON), value=-size)
 
 
-def _exported(net: _Net, mixture: float) -> Weights:
-    """Copy the parameters out as float32 arrays, the two last layers mixed into one."""
+def _exported(net: _Net) -> Weights:
+    """Copy the parameters out as float32 arrays."""
 
     def array(tensor: torch.Tensor) -> np.ndarray[Any, np.dtype[np.float32]]:
         return np.ascontiguousarray(tensor.detach().numpy().astype(np.float32))
@@ -244,6 +249,4 @@ def _exported(net: _Net, mixture: float) -> Weights:
     for depth in range(len(net.layers)):
         layer = net.linear(depth)
         layers.append((array(layer.weight.T), array(layer.bias)))
-    shares = np.array([1.0 - mixture, mixture], dtype=np.float32)
-    bias = float(np.float32(shares @ array(net.head.bias)))
-    return Weights(tables, tuple(layers), shares @ array(net.head.weight), bias)
+    return Weights(tables, tuple(layers), array(net.head.weight[0]), float(array(net.head.bias)[0]))

@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from ml_jobs.forecasting.tables import FloatArray
 
 MAX_LOG = 30.0  # exp of it is more than is sold of anything; a forecast beyond it is an accident of arithmetic
 PERCENTAGE_RATE = 0.05  # one point of MAPE is worth this many points of WAPE: orders first, the gate's figure second
+LARGEST_SHARE = 10.0  # of the typical sale to a row's own: an accident in a large series must not steer the rest
 
 
 def to_units(logs: FloatArray) -> FloatArray:
@@ -16,10 +19,28 @@ def to_units(logs: FloatArray) -> FloatArray:
     return np.asarray(np.maximum(np.expm1(np.minimum(logs, MAX_LOG)), 0.0))
 
 
-def objective(actual: FloatArray, forecast: FloatArray) -> float:
-    """Return WAPE plus a fixed share of MAPE (over actual > 0); mean absolute error where nothing was sold at all."""
-    error = np.abs(forecast - actual)
+def typical_sale(units: np.ndarray[Any, Any]) -> float:
+    """Return the mean of what was sold in the rows that sold anything; 1 where none did."""
+    sold = units[units > 0]
+    return float(sold.mean(dtype=np.float64)) if len(sold) else 1.0
+
+
+def row_costs(actual: np.ndarray[Any, Any], sale: float) -> FloatArray:
+    """Return what one unit of error costs in each row.
+
+    That is 1 for its part in WAPE, and where something was sold its part in MAPE at the fixed rate: added up over rows
+    whose typical sale is `sale` and divided by all that was sold, it is WAPE + rate * MAPE.
+    """
+    share = np.zeros(len(actual))
     positive = actual > 0
-    if not positive.any():
+    share[positive] = np.minimum(sale / actual[positive], LARGEST_SHARE)
+    return np.asarray(1.0 + PERCENTAGE_RATE * share)
+
+
+def objective(actual: FloatArray, forecast: FloatArray, costs: FloatArray) -> float:
+    """Return the cost of the errors per unit sold; mean absolute error where nothing was sold at all."""
+    error = np.abs(forecast - actual)
+    sold = float(actual.sum())
+    if not sold:
         return float(error.mean()) if len(error) else 0.0
-    return float(error.sum() / actual.sum() + PERCENTAGE_RATE * (error[positive] / actual[positive]).mean())
+    return float((error * costs).sum() / sold)

@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from domain.errors import BadRequest
 from ml_jobs.forecasting.features import CATEGORIES
-from ml_jobs.forecasting.lasso import CLIP
+from ml_jobs.forecasting.lasso import CLIP, Scaling
 from ml_jobs.forecasting.model_files import TrainedModel
 from ml_jobs.forecasting.objective import MAX_LOG
 
@@ -47,8 +47,8 @@ def export(model: TrainedModel, path: Path) -> Path:
     members = model.ensemble.members
     level_at = graph.constant("level_column", [model.feature_names.index("level")], np.int64)
     level = graph.node("Gather", ["features", level_at], "level", axis=1)
-    net_scaled = _scaled(graph, "net", model.pooled_scaling.mean, model.pooled_scaling.spread)
-    parts = [net_scaled]
+    scaled = _scaled(graph, model.pooled_scaling)
+    parts = [scaled]
     for i, name in enumerate(CATEGORIES):
         column = graph.node(
             "Gather", ["categories", graph.constant(f"{name}_column", i, np.int64)], f"{name}_codes", axis=1
@@ -63,12 +63,11 @@ def export(model: TrainedModel, path: Path) -> Path:
         graph.constant("head_weight", members.net.head[:, None]), graph.constant("head_bias", [members.net.head_bias])
     ]
     net = graph.node("Add", [level, graph.node("Gemm", [state, *head], "net_ratio")], "net_log")
-    lasso_scaled = _scaled(graph, "lasso", members.scaling.mean, members.scaling.spread)
     linear = [
         graph.constant("lasso_weight", members.lasso.coefficients[:, None]),
         graph.constant("lasso_bias", [members.lasso.intercept]),
     ]
-    lasso = graph.node("Add", [level, graph.node("Gemm", [lasso_scaled, *linear], "lasso_ratio")], "lasso_log")
+    lasso = graph.node("Add", [level, graph.node("Gemm", [scaled, *linear], "lasso_ratio")], "lasso_log")
     share = graph.constant("net_share", [model.ensemble.net_weight])
     rest = graph.constant("lasso_share", [1.0 - model.ensemble.net_weight])
     both = graph.node(
@@ -95,16 +94,13 @@ def export(model: TrainedModel, path: Path) -> Path:
     return path
 
 
-def _scaled(graph: _Graph, prefix: str, mean: Any, spread: Any) -> str:
+def _scaled(graph: _Graph, scaling: Scaling) -> str:
     """Standardise and clip the features; NaN (a column that the data lacks) becomes the mean, zero."""
-    centered = graph.node("Sub", ["features", graph.constant(f"{prefix}_mean", mean)], f"{prefix}_centered")
-    divided = graph.node("Div", [centered, graph.constant(f"{prefix}_spread", spread)], f"{prefix}_divided")
-    missing = graph.node("IsNaN", [divided], f"{prefix}_missing")
-    filled = graph.node(
-        "Where", [missing, graph.constant(f"{prefix}_zero", 0.0), divided], f"{prefix}_filled"
-    )
-    low, high = graph.constant(f"{prefix}_low", -CLIP), graph.constant(f"{prefix}_high", CLIP)
-    return graph.node("Clip", [filled, low, high], f"{prefix}_scaled")
+    centered = graph.node("Sub", ["features", graph.constant("mean", scaling.mean)], "centered")
+    divided = graph.node("Div", [centered, graph.constant("spread", scaling.spread)], "divided")
+    missing = graph.node("IsNaN", [divided], "missing")
+    filled = graph.node("Where", [missing, graph.constant("zero", 0.0), divided], "filled")
+    return graph.node("Clip", [filled, graph.constant("low", -CLIP), graph.constant("high", CLIP)], "scaled")
 
 
 def _units(graph: _Graph, logs: str, name: str) -> str:

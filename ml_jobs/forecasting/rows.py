@@ -1,8 +1,8 @@
-"""Choosing the rows that the pooled net learns from: bounded in number, whatever the size of the panel."""
+"""Choosing the rows that are learned from: bounded in number for the pooled net, whatever the size of the panel."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,12 +12,13 @@ from ml_jobs.forecasting.panel import Panel
 from ml_jobs.forecasting.tables import IntArray
 
 Matrix = np.ndarray[Any, np.dtype[np.float32]]
-CHUNK = 4096  # series per block of features: bounds the memory of a large panel
+CHUNK = 1024  # series per block of features: bounds the memory of a large panel
+LEARNED_WEEKS = 156  # nobody learns from more than the last three years
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Features, categories and outcomes of the chosen (series, week) rows."""
+    """Features, categories and outcomes of the chosen (series, week) rows; `complete` if none was left out."""
 
     names: tuple[str, ...]
     values: Matrix
@@ -25,6 +26,13 @@ class Rows:
     units: Matrix
     series: IntArray
     week: IntArray
+    complete: bool
+
+    def of_series(self, series: IntArray) -> Rows:
+        """Return the rows of some series, in the order and with the bytes of a collection of these alone."""
+        own = np.flatnonzero(np.isin(self.series, series))
+        return replace(self, values=self.values[own], level=self.level[own], units=self.units[own],
+                       series=self.series[own], week=self.week[own])
 
 
 def first_target(panel: Panel) -> int:
@@ -33,17 +41,19 @@ def first_target(panel: Panel) -> int:
 
 
 def collect(
-    panel: Panel, groups: features.Groups, series: IntArray, *, window: int, limit: int | None = None, seed: int = 0
+    panel: Panel, groups: features.Groups, series: IntArray, *, window: int = LEARNED_WEEKS, limit: int | None = None,
+    seed: int = 0,
 ) -> Rows:
     """Return the ready rows of the last `window` weeks, about `limit` of them drawn evenly if there are more."""
-    first = max(first_target(panel), panel.weeks - window)
+    earliest = max(first_target(panel), panel.weeks - LEARNED_WEEKS)
+    first = max(earliest, panel.weeks - window)
     generator = np.random.default_rng(seed)
     expected = max(1, len(series) * (panel.weeks - first) * panel.horizon)
     share = 1.0 if limit is None else min(1.0, limit / expected)
     parts: list[tuple[Matrix, Matrix, Matrix, IntArray, IntArray]] = []
     names: tuple[str, ...] = ()
-    for at in range(0, len(series), CHUNK):
-        for ahead in range(1, panel.horizon + 1):
+    for ahead in range(1, panel.horizon + 1):
+        for at in range(0, len(series), CHUNK):
             block = features.build(panel, groups, series[at : at + CHUNK], first, panel.weeks - 1, ahead)
             names = block.names
             keep = block.ready & ~panel.lost[block.week]
@@ -55,4 +65,4 @@ def collect(
                 block.series[chosen], block.week[chosen],
             ))
     values, level, units, own, week = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return Rows(names, values, level, units, own, week)
+    return Rows(names, values, level, units, own, week, share == 1.0 and first == earliest)

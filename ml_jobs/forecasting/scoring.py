@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from domain.errors import IntegrityError
+from domain.metrics import Tally, mape, wape
 from domain.segments import BASELINE, ENSEMBLE
 from ml_jobs.forecasting import features, model_files
 from ml_jobs.forecasting.drift import SNAPSHOT_FILE, Drift, Snapshot, compare
+from ml_jobs.forecasting.evaluation import cost
 from ml_jobs.forecasting.history_average import HistoryAverage
 from ml_jobs.forecasting.panel import Panel
 from ml_jobs.forecasting.scheme import Segments
@@ -22,7 +24,9 @@ HEADER = "store_id,product_id,sales_week,segment,kind,units,lasso_units,embeddin
 DECIMALS = 4  # of a unit; fixed, so that equal forecasts are equal bytes
 DRIFT_SHOWN = 5
 MIN_DRIFT_ROWS = 40  # the index of fewer rows is mostly chance
-OWN_MODEL, OWN_AVERAGE, REGION_BASELINE, NO_MODEL = "own_model", "thin_segment", "region_baseline", "no_model"
+OWN_MODEL, OWN_AVERAGE, LOST, REGION_BASELINE, NO_MODEL = (
+    "own_model", "thin_segment", "lost_to_average", "region_baseline", "no_model"
+)
 
 
 @dataclass(frozen=True)
@@ -70,9 +74,10 @@ def score(
 ) -> tuple[list[ForecastRow], list[SegmentScore]]:
     """Score the week after the panel's cutoff (and the models' horizon), for `wanted` keys or for every series.
 
-    Without `wanted`, each segment of the data is scored once: by its own model, else (no usable model) by the baseline
-    of its region and format, else by its history average; the report says which. A wanted key without a model raises
-    IntegrityError: asked for by name, it must not be replaced in silence.
+    Without `wanted`, each segment of the data is scored once: by its own model, or by its history average where the
+    model was not better than that in its own back-test; without a usable model by the baseline of its region and
+    format, else by its history average; the report says which and why. A wanted key without a model raises
+    IntegrityError, and one with a model is scored by it: asked for by name, it must not be replaced in silence.
     """
     folders = model_folders(models)
     groups = features.Groups(panel)
@@ -102,7 +107,12 @@ def _model_for(
     if key in folders:
         try:
             trained = model_files.load(folders[key])
-            return trained, OWN_MODEL if trained.ensemble or key.endswith(BASELINE) else OWN_AVERAGE, ""
+            if trained.ensemble is None:
+                return trained, OWN_MODEL if key.endswith(BASELINE) else OWN_AVERAGE, ""
+            lost = "" if strict else _lost_to_average(folders[key])
+            if lost:
+                return replace(trained, kind=BASELINE, ensemble=None), LOST, lost
+            return trained, OWN_MODEL, ""
         except IntegrityError as problem:
             if strict:
                 raise
@@ -114,6 +124,27 @@ def _model_for(
     if stand_in in folders:
         return model_files.load(folders[stand_in]), REGION_BASELINE, error or "no model of its own"
     return model_files.TrainedModel(key, BASELINE, 1, HistoryAverage({}, 0.0)), NO_MODEL, error or "no model"
+
+
+def _lost_to_average(folder: Path) -> str:
+    """Return by what figures the model lost to the history average in its back-test; empty text if it won.
+
+    What decides is what the training's choices minimised: MAPE alone prefers an average that is far too low.
+    """
+    path = folder / "metrics.json"
+    backtest = json.loads(path.read_text()).get("backtest") if path.is_file() else None
+    if backtest is None:
+        return ""
+    own, average = (Tally.from_dict(backtest[name]) for name in (ENSEMBLE, BASELINE))
+    if cost(own) < cost(average):
+        return ""
+    figures = (f"{name} {_figure(of(own))} against {_figure(of(average))}"
+               for name, of in (("WAPE", wape), ("MAPE", mape)))
+    return f"not better than the history average in {backtest['weeks']} weeks: {', '.join(figures)}"
+
+
+def _figure(value: float | None) -> str:
+    return "none" if value is None else f"{value:.3f}"
 
 
 def _drift(

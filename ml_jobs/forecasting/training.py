@@ -21,7 +21,7 @@ from domain.sales_weeks import SalesWeek
 from domain.segments import BASELINE, ENSEMBLE
 from ml_jobs.forecasting import drift, ensemble, features, model_files, rows
 from ml_jobs.forecasting.embedding_net import PooledNet
-from ml_jobs.forecasting.evaluation import evaluation, readable, verdicts
+from ml_jobs.forecasting.evaluation import evaluation, readable, tally_arrays, verdicts
 from ml_jobs.forecasting.history_average import HistoryAverage, history_means_at
 from ml_jobs.forecasting.panel import Panel, read_panel
 from ml_jobs.forecasting.scheme import DEFAULT_SCHEME, MIN_ROWS, MIN_SERIES, Segments
@@ -30,12 +30,14 @@ from ml_jobs.forecasting.tuning import DEFAULT, Tuning, class_of
 from ml_jobs.forecasting.windows import Origins
 
 TRAINED, THIN, FAILED = "trained", "thin", "failed"
-SEGMENT_WEEKS = 156  # a segment's own members learn from the last three years at most
 
 
 @dataclass(frozen=True)
 class Workbench:
-    """The input of a training, read once: panel, shared totals, segment keys, windows, and what identifies the data."""
+    """The input of a training, read once: panel, shared totals, segment keys, windows, and what identifies the data.
+
+    `kept` holds the rows of all segments, where the process has made them for the pooled net and lost none.
+    """
 
     data: Path
     panel: Panel
@@ -43,6 +45,7 @@ class Workbench:
     segments: Segments
     origins: Origins
     files: Mapping[str, str]
+    kept: rows.Rows | None = None
 
     @classmethod
     def open(cls, data: Path, cutoff: SalesWeek, *, horizon: int = 1, scheme: str = DEFAULT_SCHEME) -> Workbench:
@@ -138,12 +141,14 @@ def _train_ensemble(
     segment, own = segment_rows(bench, pooled, series)
     counts: dict[str, Any] = {"series": len(series), "rows": len(segment.week)}
     average = HistoryAverage.of(panel, series)
-    if int(panel.active()[series].sum()) < MIN_SERIES or len(segment.week) < MIN_ROWS:
+    taught = int((segment.week < origins.choose).sum())
+    if int(panel.active()[series].sum()) < MIN_SERIES or taught < MIN_ROWS:
         digest = model_files.save(model_files.TrainedModel(key, BASELINE, panel.horizon, average), folder)
-        return THIN, {**counts, "thin_rule": f"fewer than {MIN_SERIES} active series or {MIN_ROWS} rows"}, {
+        return THIN, {**counts, "thin_rule": f"fewer than {MIN_SERIES} active series, or than {MIN_ROWS} rows"
+                                         " before the weeks that choose"}, {
             "model_hash": digest,
         }
-    trained, judged, choices = ensemble.train(segment, pooled, origins, tuning)
+    trained, judged, _ = ensemble.train(segment, pooled, origins, tuning)
     units: dict[str, FloatArray] = dict(judged.units)
     units["baseline"] = history_means_at(panel, own[judged.rows], segment.week[judged.rows])
     document = evaluation(panel, segment.week[judged.rows], segment.units[judged.rows].astype(np.float64), units)
@@ -156,23 +161,39 @@ def _train_ensemble(
     _write_json(folder / drift.SNAPSHOT_FILE, {name: snapshot.to_dict() for name, snapshot in taken.items()})
     coefficients = trained.members.lasso.coefficients
     return TRAINED, {
-        **counts, "evaluation": document,
+        **counts, "evaluation": document, "backtest": _backtest(panel, segment, own, judged, units["baseline"]),
         "weights": {"lasso": round(1 - trained.net_weight, 6), "embedding_net": round(trained.net_weight, 6)},
     }, {
         "model_hash": digest, "checks": checks,
         "choices": {
             "lasso_penalty": trained.members.lasso.penalty, "lasso_features": int((coefficients != 0).sum()),
-            "head_strength": str(ensemble.HEAD_STRENGTHS[choices.head]), "net_weight": trained.net_weight,
-            "tuning": tuning.to_dict(),
+            "net_weight": trained.net_weight, "tuning": tuning.to_dict(),
         },
         "pooled": dict(pooled.facts),
+    }
+
+
+def _backtest(
+    panel: Panel, segment: ensemble.SegmentRows, own: IntArray, judged: ensemble.Judged, average: FloatArray
+) -> dict[str, Any]:
+    """Return the tallies of ensemble and history average over the weeks that chose and the weeks that judged.
+
+    Twice as many weeks as in the evaluation: of few weeks, which of the two was better is often chance.
+    """
+    weeks = np.concatenate([segment.week[judged.tried], segment.week[judged.rows]])
+    actual = np.concatenate([segment.units[judged.tried], segment.units[judged.rows]]).astype(np.float64)
+    tried = history_means_at(panel, own[judged.tried], segment.week[judged.tried])
+    return {
+        "weeks": len(set(weeks.tolist())),
+        ENSEMBLE: tally_arrays(actual, np.concatenate([judged.tried_units, judged.units[ENSEMBLE]])).to_dict(),
+        BASELINE: tally_arrays(actual, np.concatenate([tried, average])).to_dict(),
     }
 
 
 def segment_rows(bench: Workbench, pooled: PooledNet, series: IntArray) -> tuple[ensemble.SegmentRows, IntArray]:
     """Return the rows that a segment learns from, and the series of each."""
     panel = bench.panel
-    found = rows.collect(panel, bench.groups, series, window=SEGMENT_WEEKS)
+    found = bench.kept.of_series(series) if bench.kept else rows.collect(panel, bench.groups, series)
     texts = {name: [values[i] for i in series] for name, values in features.category_texts(panel).items()}
     codes = pooled.vocabulary.codes(texts)[np.searchsorted(series, found.series)]
     block = features.FeatureBlock(

@@ -33,7 +33,7 @@ def level_model(segment: str, shift: float = 0.0) -> model_files.TrainedModel:
     empty = np.zeros((1, 1), dtype=np.float32)
     layer = (np.zeros((1 + len(CATEGORIES), 1), dtype=np.float32), np.zeros(1, dtype=np.float32))
     net = Weights(tuple(empty for _ in CATEGORIES), (layer,), np.zeros(1, dtype=np.float32), 0.0)
-    members = Members(one, Lasso(np.zeros(1), shift, 0.0), net)
+    members = Members(Lasso(np.zeros(1), shift, 0.0), net)
     return model_files.TrainedModel(
         segment, ENSEMBLE, 1, HistoryAverage({}, 1.0), ("level",), one,
         Vocabulary({name: () for name in CATEGORIES}), Ensemble(members, 0.0),

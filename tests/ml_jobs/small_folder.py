@@ -36,7 +36,7 @@ class SmallFolder:
 
 
 def small_folder(*, weeks: int = WEEKS, ahead: int = 1, seed: int = 3) -> SmallFolder:
-    """Demand: a level by store and product, a promotion that lifts it by half, Poisson noise."""
+    """Demand: a level by store and product that grows, a promotion that lifts it by half, Poisson noise."""
     generator = np.random.default_rng(seed)
     deliveries, promotions, returns = [], [], []
     for store, (_, store_format) in STORES.items():
@@ -49,7 +49,8 @@ def small_folder(*, weeks: int = WEEKS, ahead: int = 1, seed: int = 3) -> SmallF
                 if promoted:
                     promotions.append({"store_id": store, "product_id": product, "sales_week": week,
                                        "display_share": 1.0, "mailer_share": 0.5})
-                units = int(generator.poisson(level * (1.5 if promoted else 1.0)))
+                trend = 0.5 + 0.025 * index
+                units = int(generator.poisson(level * trend * (1.5 if promoted else 1.0)))
                 if index < weeks and units:
                     deliveries.append({"store_id": store, "product_id": product, "sales_week": week, "units": units})
                     if generator.random() < 0.1:

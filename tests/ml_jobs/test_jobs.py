@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from domain.metrics import Tally, mape
-from ml_jobs import pretrain, score, train
+from ml_jobs import pretrain, score, train, validate
 from tests.ml_jobs.conftest import TrainedFolder
 from tests.ml_jobs.small_folder import CUTOFF, PRODUCTS, STORES, small_folder
 
@@ -62,11 +62,11 @@ def test_every_active_pair_is_scored_once_and_each_member_can_be_read(trained: T
     assert [(row["store_id"], row["product_id"]) for row in rows] == sorted(
         (row["store_id"], row["product_id"]) for row in rows
     )
+    assert {row["sales_week"] for row in rows} == {NEXT}
+    assert {row["kind"] for row in rows} == {"ensemble"}
     for row in rows:
         parts = sorted(float(row[name]) for name in ("lasso_units", "embedding_net_units"))
         assert parts[0] - 1e-4 <= float(row["units"]) <= parts[1] + 1e-4
-        assert row["kind"] == "ensemble"
-        assert row["sales_week"] == NEXT
 
 
 def test_a_second_training_gives_the_same_bytes(trained: TrainedFolder, tmp_path: Path) -> None:
@@ -256,3 +256,38 @@ def test_scoring_and_segments_load_neither_torch_nor_sklearn(trained: TrainedFol
     )
     done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def _judged(folder: Path, *, sum_absolute_error: float) -> None:
+    """Change by how many units the stored back-test says that the ensemble was wrong."""
+    document = json.loads((folder / "metrics.json").read_text())
+    document["backtest"]["ensemble"] |= {"sum_absolute_error": sum_absolute_error, "sum_ape": 0.0}
+    (folder / "metrics.json").write_text(json.dumps(document))
+
+
+def test_a_model_that_lost_to_the_history_average_is_replaced_by_it(trained: TrainedFolder, tmp_path: Path) -> None:
+    models, key = tmp_path / "models", "r01-large-fast"
+    shutil.copytree(trained.models, models)
+    _judged(models / key, sum_absolute_error=1e9)
+    rows = [row for row in _score(trained.data, models, tmp_path / "f.csv") if row["segment"] == key]
+    averages = {(row["store_id"], row["product_id"]): row["units"]
+                for row in _score(trained.data, models, tmp_path / "b.csv", "--segments", "r01-large-baseline")}
+    assert rows
+    assert all(row["units"] == averages[row["store_id"], row["product_id"]] for row in rows)
+    assert {(row["kind"], row["lasso_units"]) for row in rows} == {("baseline", "")}
+    segment = json.loads((tmp_path / "f.summary.json").read_text())["segments"][key]
+    assert segment["scored_by"] == "lost_to_average"
+    assert "not better than the history average in 8 weeks: WAPE" in segment["error"]
+    assert {row["kind"] for row in _score(trained.data, models, tmp_path / "n.csv", "--segments", key)} == {"ensemble"}
+    _judged(models / key, sum_absolute_error=0.0)
+    won = [row for row in _score(trained.data, models, tmp_path / "w.csv") if row["segment"] == key]
+    assert {row["kind"] for row in won} == {"ensemble"}
+
+
+def test_validation_accepts_what_training_adds_up_and_counts_it(tmp_path: Path) -> None:
+    folder = small_folder()
+    first = folder.tables["deliveries"][0]
+    folder.tables["deliveries"] += [dict(first), dict(folder.tables["deliveries"][1], units=-10_000)]
+    facts = validate.validate_data(folder.write(tmp_path), CUTOFF)
+    assert (facts["repeated"], facts["negative"], facts["lost"]) == (2, 1, 0)
+    assert facts["rows"] == len(folder.tables["deliveries"])

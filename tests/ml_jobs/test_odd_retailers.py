@@ -95,6 +95,21 @@ def _always_the_same(folder: Path) -> int:
     return 24
 
 
+def _fractions(folder: Path) -> int:
+    write(folder, "deliveries.csv", HEADER, [(*row[:3], row[3] * 0.37) for row in rows()])
+    return 24
+
+
+def _returns_larger_than_deliveries(folder: Path) -> int:
+    write(folder, "deliveries.csv", HEADER, [*rows(), *((*row[:3], -2 * row[3]) for row in rows()[::5])])
+    return 24
+
+
+def _ten_years(folder: Path) -> int:
+    write(folder, "deliveries.csv", HEADER, rows(stores=2, weeks=520, first=CUTOFF.plus(-519)))
+    return 12
+
+
 def _unsorted_with_more_columns_and_other_case(folder: Path) -> int:
     records = [("x, y", *row, 1.5, "f.csv", 3) for row in rows()]
     shuffled = [records[i] for i in np.random.default_rng(0).permutation(len(records))]
@@ -115,7 +130,8 @@ def _empty_optional_files(folder: Path) -> int:
 
 @pytest.mark.parametrize("make", [
     _only_deliveries, _one_store, _one_series, _ids_of_any_text, _regions_of_any_text, _negative_units, _enormous_units,
-    _intermittent, _always_the_same, _unsorted_with_more_columns_and_other_case, _empty_optional_files,
+    _intermittent, _fractions, _returns_larger_than_deliveries, _ten_years, _always_the_same,
+    _unsorted_with_more_columns_and_other_case, _empty_optional_files,
 ], ids=lambda make: make.__name__.strip("_"))
 def test_every_pair_that_sold_is_forecast(make: Callable[[Path], int], tmp_path: Path) -> None:
     expected = make(tmp_path / "data")
