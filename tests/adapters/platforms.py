@@ -88,14 +88,14 @@ class AzurePlatform:
         return int(name in self.plane.workspace.jobs)
 
 
-def until(condition: Callable[[], object], seconds: float = 30.0) -> None:
+def until(condition: Callable[[], object], seconds: float = 120.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "waited too long"
         time.sleep(0.03)
 
 
-def ended(jobs: Jobs, names: Iterable[str], seconds: float = 30.0) -> dict[str, JobStatus]:
+def ended(jobs: Jobs, names: Iterable[str], seconds: float = 120.0) -> dict[str, JobStatus]:
     wanted = list(names)
     found: dict[str, JobStatus] = {}
 
