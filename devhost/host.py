@@ -11,6 +11,7 @@ import sys
 import warnings
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -182,11 +183,10 @@ def _listen(port: int) -> socket.socket:
         raise HostError(reason) from None
 
 
-async def _site(handler: Callable[[web.Request], Awaitable[web.StreamResponse]],
-                listener: socket.socket) -> web.AppRunner:  # fmt: skip
-    application = web.Application(client_max_size=MAX_BODY)
-    application.router.add_route("*", "/{path:.*}", handler)
-    runner = web.AppRunner(application, access_log=None, shutdown_timeout=2.0)
+async def _site(handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
+                listener: socket.socket) -> web.ServerRunner:  # fmt: skip
+    request = partial(web.BaseRequest, loop=asyncio.get_running_loop(), client_max_size=MAX_BODY)
+    runner = web.ServerRunner(web.Server(handler, request_factory=request, access_log=None), shutdown_timeout=2.0)
     await runner.setup()
     await web.SockSite(runner, listener).start()
     return runner

@@ -81,6 +81,7 @@ class TaskHub:
             *(parent or (None, None, None)),
         )  # fmt: skip
         live = self._adopt(instance_id)
+        live.history = []
         self.deliver(instance_id, live.execution, started(live))
         log.debug("started", function=live.name, instance=instance_id, parent=live.parent)
 
@@ -148,7 +149,7 @@ class TaskHub:
         while not live.gone and not self._invoker.closing:
             async with self._slots:
                 pause = await self._episode(live)
-            if pause is None:
+            if pause is None or not (pause or live.inbox):
                 break
             await asyncio.sleep(pause)
         live.awake = False
