@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -21,6 +22,8 @@ from domain.errors import BadRequest, Conflict, Forbidden, NotFound, ShelfcastEr
 DEFAULT_RETRY_AFTER = 30.0  # seconds, when a service throttles without saying for how long
 LONGEST_RETRY_AFTER = 3600.0
 MESSAGE_LENGTH = 600  # the SDK's messages may hold whole HTML pages
+# The line that matters where the app runs, in the long list of credentials that were tried.
+_NO_IDENTITY = re.compile(r"^\s*(ManagedIdentityCredential: .+)$", re.MULTILINE)
 
 _BY_STATUS: dict[int, type[ShelfcastError]] = {
     401: Unavailable, 403: Forbidden, 404: NotFound, 408: Unavailable, 409: Conflict, 412: Conflict,
@@ -71,7 +74,10 @@ def from_azure(error: Exception, doing: str, **fields: Any) -> ShelfcastError:
     """Return our error for one of the SDKs'; `doing` begins the message ("submitting job x")."""
     from azure.core.exceptions import ClientAuthenticationError, DecodeError, HttpResponseError
 
-    text = (str(getattr(error, "message", "") or error) or type(error).__name__)[:MESSAGE_LENGTH]
+    text = str(getattr(error, "message", "") or error) or type(error).__name__
+    if found := _NO_IDENTITY.search(text):
+        text = f"{found[1]}; {text}"
+    text = text[:MESSAGE_LENGTH]
     message = f"{doing}: {text}"
     if isinstance(error, HttpResponseError) and error.status_code is not None and not isinstance(error, DecodeError):
         if isinstance(error, ClientAuthenticationError) and error.status_code not in (403, 429):
@@ -81,6 +87,8 @@ def from_azure(error: Exception, doing: str, **fields: Any) -> ShelfcastError:
         if code:
             fields.setdefault("azure_code", str(code))
         return from_status(error.status_code, headers, message, **fields)
+    if isinstance(error, ClientAuthenticationError):
+        fields.setdefault("status", 401)  # no token at all
     if _is_refusal(error):
         return BadRequest(message, **fields)
     # No answer, half an answer, no token, not JSON, or the SDK stumbled over what it was sent.

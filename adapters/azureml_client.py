@@ -18,6 +18,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from adapters.azure_errors import azure_errors
+from adapters.azure_identity import app_identity
+from adapters.azure_retries import short_retries
 from domain.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -25,8 +27,6 @@ if TYPE_CHECKING:
 
 METADATA_URL = "ARM_CLOUD_METADATA_URL"
 CURRENT_CLOUD = "AZUREML_CURRENT_CLOUD"  # the SDK sets it as soon as a client is made
-RETRIES = 2  # quick second and third try; whoever called has durable retries for the rest
-BACKOFF_SECONDS = 0.3
 CONNECT_SECONDS = 10
 READ_SECONDS = 30
 TAG_VALUE_LENGTH = 1000  # limits of the service
@@ -56,7 +56,8 @@ class AzureMl:
         """Turn the SDK's errors inside the block into ours, as azure_errors does.
 
         A token that the service refuses although its time is not up (revoked, or clocks that differ) would be sent
-        again for hours: after a 401 the next call makes a new client, which asks for a new token.
+        again for hours, and the identity's client remembers a refusal for up to an hour: after a 401, or without a
+        token, the next call makes a new client, which asks for a new token.
         """
         try:
             with azure_errors(doing, **fields):
@@ -76,12 +77,11 @@ class AzureMl:
                 # or a test left its own cloud's name there, in vain for the life of this process.
                 os.environ[CURRENT_CLOUD] = "AzureCloud"
             from azure.ai.ml import MLClient
-            from azure.identity import DefaultAzureCredential
 
             logging.getLogger("azure.ai.ml").setLevel(logging.ERROR)  # "experimental class" at every load
             return MLClient(
-                DefaultAzureCredential(), self.subscription_id, self.resource_group, self.workspace,
-                show_progress=False, enable_telemetry=False, retry_policy=_retry_policy(),
+                app_identity(), self.subscription_id, self.resource_group, self.workspace,
+                show_progress=False, enable_telemetry=False, retry_policy=short_retries(),
                 connection_timeout=CONNECT_SECONDS, read_timeout=READ_SECONDS, **cloud,
             )
 
@@ -100,28 +100,12 @@ class AzureMl:
         return self.resource_group, self.workspace
 
 
-def _retry_policy() -> Any:
-    from azure.core.pipeline import PipelineResponse
-    from azure.core.pipeline.policies import RetryPolicy
-
-    class ShortRetry(RetryPolicy[Any, Any]):
-        """Retries what fails at once, and leaves every wish to wait to the caller."""
-
-        def is_retry(self, settings: dict[str, Any], response: PipelineResponse[Any, Any]) -> bool:
-            answer = response.http_response
-            if answer.status_code == 429 or "Retry-After" in answer.headers:
-                return False
-            return bool(super().is_retry(settings, response))
-
-    return ShortRetry(retry_total=RETRIES, retry_read=1, retry_backoff_factor=BACKOFF_SECONDS, retry_backoff_max=2)
-
-
 def read_document(url: str) -> Any:
     """Return the JSON document at an address that needs no token; raise what azure_errors understands."""
     from azure.core import PipelineClient
     from azure.core.rest import HttpRequest
 
-    client: PipelineClient[Any, Any] = PipelineClient(url, retry_policy=_retry_policy())
+    client: PipelineClient[Any, Any] = PipelineClient(url, retry_policy=short_retries())
     timeouts: dict[str, Any] = {"connection_timeout": CONNECT_SECONDS, "read_timeout": READ_SECONDS}
     with client:
         answer = client.send_request(HttpRequest("GET", url), **timeouts)
@@ -138,12 +122,13 @@ def _cloud() -> dict[str, Any]:
     if not url:
         return {}
     document = read_document(url)
-    clouds = document if isinstance(document, list) else [document]
+    clouds = [cloud for cloud in (document if isinstance(document, list) else [document]) if _is_whole(cloud)]
     cloud = next((cloud for cloud in clouds if cloud["resourceManager"].rstrip("/") in url), None)
     if cloud is None and len(clouds) == 1:
         (cloud,) = clouds  # metadata that are kept elsewhere than the resource manager
     if cloud is None:
-        raise Unavailable(f"{METADATA_URL}={url} describes no cloud with that address", setting=METADATA_URL, value=url)
+        raise Unavailable(f"{METADATA_URL}={url} describes no cloud with that address completely", setting=METADATA_URL,
+                          value=url)
     # The SDK keeps clouds by name for the whole process; the address makes the name ours.
     name = f"{cloud['name']}-{hashlib.sha256(url.encode()).hexdigest()[:8]}"
     domain = ".".join(cloud["portal"].split(".")[2:]).replace("/", "")  # as the SDK derives it
@@ -162,6 +147,16 @@ def state_word(state: Any) -> str:
 def is_settled(state: Any) -> bool:
     """Whether no change of an endpoint is under way."""
     return state_word(state) in ("succeeded", "failed", "canceled")
+
+
+def _is_whole(cloud: Any) -> bool:
+    """Whether an entry of the metadata says all that is needed; clouds of others are listed in any state."""
+    try:
+        needed = (cloud["name"], cloud["portal"], cloud["resourceManager"], cloud["authentication"]["loginEndpoint"],
+                  cloud["suffixes"]["storage"])
+    except (KeyError, TypeError):
+        return False
+    return all(isinstance(text, str) for text in needed)
 
 
 def tag_values(tags: Mapping[str, Any]) -> dict[str, str]:

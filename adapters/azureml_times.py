@@ -43,7 +43,7 @@ class RunTimes:
             try:
                 with self.workspace.errors("reading the run history"):
                     place = self.workspace.subscription_id, *self.workspace.scope
-                    answer = self._history().batch_get_run_data(*place, wish)
+                    answer = self._history().batch_get_run_data(*place, wish, retry_total=0)
                     return dict(answer.get("successfulResults") or {})
             except Throttled:
                 break

@@ -25,7 +25,7 @@ from adapters.azureml_times import RunTimes
 from adapters.jobs_component import load_launch, pipeline_file, step_bindings
 from adapters.jobs_payload import PAYLOAD_HASH, check_name, other_payload, payload_hash
 from domain.errors import BadRequest, Conflict, Forbidden, JobRejected, NotFound, ShelfcastError, Throttled, Unavailable
-from domain.job_states import JobSpec, JobStatus, phase_of
+from domain.job_states import JobSpec, JobStatus, Phase, phase_of
 
 if TYPE_CHECKING:
     from azure.ai.ml.entities import Job
@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 RUN_ID = "run_id"  # tag for people, property for the list's filter
 COMMIT_PROPERTY = "mlflow.source.git.commit"
 FEW = 2  # up to here a GET each is cheaper and fresher than a list
-CALLS_A_LOOK = 7  # pages and GETs together; the SDK's quick retries come on top
+CALLS_A_LOOK = 7  # pages and GETs together
+ONCE: dict[str, Any] = {"retry_total": 0}  # a look is repeated anyway; quick retries would triple its calls
 FAILED_GETS = 2  # in a row: the service is not there
 
 
@@ -56,12 +57,17 @@ class AzureMlJobs:
         check_name(spec)
         launch = load_launch(self.project, spec)
         wanted = payload_hash(spec, launch.component)
-        if self._adopt(spec, wanted):
-            return spec.name
         try:
+            if self._adopt(spec, wanted):
+                return spec.name
             with self.workspace.errors(f"submitting job {spec.name}", job=spec.name):
                 # load_job has just validated the file; doing it again costs a third of the submission's CPU.
-                self.workspace.client.jobs.create_or_update(self._pipeline_job(spec, wanted), skip_validation=True)
+                made = self.workspace.client.jobs.create_or_update(
+                    self._pipeline_job(spec, wanted), skip_validation=True
+                )
+            # Step 1 may have been answered stale, and a service may answer a PUT with the job that it has.
+            if (shown := _recorded(made.tags, made.properties)) != wanted and made.tags:
+                raise other_payload(spec, shown, wanted)
         except (BadRequest, Conflict) as error:
             if self._adopt(spec, wanted):
                 return spec.name
@@ -76,9 +82,12 @@ class AzureMlJobs:
         found = self._get(spec.name)
         if found is None:
             return False
-        tags = _mapping(_mapping(found.get("properties")).get("tags"))
-        if tags.get(PAYLOAD_HASH) != wanted:
-            raise other_payload(spec, str(tags.get(PAYLOAD_HASH) or ""), wanted)
+        properties = found.get("properties")
+        if not isinstance(properties, Mapping):
+            raise Unavailable(f"job {spec.name} is there, but not what it is", job=spec.name)
+        recorded = _recorded(properties.get("tags"), properties.get("properties"))
+        if recorded != wanted:
+            raise other_payload(spec, recorded, wanted)
         return True
 
     def _pipeline_job(self, spec: JobSpec, payload: str) -> Job:
@@ -96,7 +105,7 @@ class AzureMlJobs:
         job = load_job(path, params_override=[{key: value} for key, value in overrides.items()])
         # With one git property present the SDK adds none of its own; those of whatever folder the app happens to run
         # in would make the same job another one after the next commit.
-        ours = {RUN_ID: spec.run_id, COMMIT_PROPERTY: spec.code_version or "unversioned"}
+        ours = {RUN_ID: spec.run_id, PAYLOAD_HASH: payload, COMMIT_PROPERTY: spec.code_version or "unversioned"}
         job.properties = {**(job.properties or {}), **ours}
         return job
 
@@ -116,7 +125,8 @@ class AzureMlJobs:
     def _look(self, run_id: str, names: Sequence[str]) -> dict[str, JobStatus]:
         wanted = set(names)
         found: dict[str, JobStatus] = {}
-        calls, trouble = CALLS_A_LOOK, None
+        calls = CALLS_A_LOOK
+        trouble: ShelfcastError | None = None
         if len(wanted) > FEW:
             try:
                 calls -= self._list_into(found, wanted, {"properties": f"{RUN_ID}={run_id}"}, calls - FEW)
@@ -124,19 +134,19 @@ class AzureMlJobs:
                     calls -= self._list_into(found, wanted, {}, calls - FEW)
             except Throttled:
                 raise
-            except Unavailable as error:  # a list that is down does not hide the jobs
-                trouble = error
+            except ShelfcastError as error:  # a list that is down or forbidden does not hide the jobs
+                calls, trouble = calls - 1, error
         missing = sorted(wanted - found.keys())
         absent: set[str] = set()
         failed = 0
         for name in random.sample(missing, min(len(missing), calls)):
             try:
-                document = self._get(name)
+                document = self._get(name, **ONCE)
             except Throttled:
                 if not found:
                     raise
                 break
-            except Unavailable as error:
+            except ShelfcastError as error:
                 failed, trouble = failed + 1, error
                 if failed == FAILED_GETS:
                     break
@@ -156,7 +166,7 @@ class AzureMlJobs:
         """Read pages, `most` at most, until nearly all wanted jobs are found; return how many were read."""
         read = 0
         with suppress(BadRequest), self.workspace.errors("listing jobs"):
-            pages = self._rest.list(*self.workspace.scope, list_view_type="All", **query).by_page()
+            pages = self._rest.list(*self.workspace.scope, list_view_type="All", **query, **ONCE).by_page()
             for _, page in zip(range(most), pages, strict=False):
                 read += 1
                 for document in _mappings(page):
@@ -167,13 +177,18 @@ class AzureMlJobs:
                     break
         return max(read, 1)
 
-    def _get(self, name: str) -> Mapping[str, Any] | None:
+    def _get(self, name: str, **options: Any) -> Mapping[str, Any] | None:
+        """Return a job, or None if it is not known (yet); a refusal to show it decides nothing about it."""
         try:
             with self.workspace.errors(f"reading job {name}", job=name):
-                document: Mapping[str, Any] = self._rest.get(*self.workspace.scope, name)
-                return document
+                document = self._rest.get(*self.workspace.scope, name, **options)
         except NotFound:
             return None
+        except (BadRequest, Conflict) as error:
+            raise Unavailable(error.message, **error.fields) from error
+        if not isinstance(document, Mapping):
+            raise Unavailable(f"reading job {name}: the answer is no job", job=name)
+        return document
 
     @property
     def _rest(self) -> Any:
@@ -191,7 +206,9 @@ class AzureMlJobs:
                 return
             except Throttled:
                 raise
-            except Unavailable:
+            except Unavailable as error:
+                if error.fields.get("status", 500) < 300:  # taken, in a way that the SDK does not know
+                    return
                 if last:  # the SDK does not repeat a POST whose connection broke; asking twice is harmless
                     raise
             except (BadRequest, Conflict):
@@ -219,11 +236,16 @@ def _status(name: str, document: Mapping[str, Any]) -> JobStatus:
     facts = _mapping(properties.get("properties"))
     status = str(getattr(properties.get("status"), "value", properties.get("status")) or "Unknown")
     error = ""
-    if status == "Failed":
+    if phase_of(status) is Phase.FAILED:
         studio = _mapping(_mapping(properties.get("services")).get("Studio")).get("endpoint", "")
         error = "Azure ML reports that the job failed" + (f"; its logs are at {studio}" if studio else "")
     started, ended = (str(facts.get(key) or "") for key in ("StartTimeUtc", "EndTimeUtc"))
     return JobStatus(name, status, started, ended, error)
+
+
+def _recorded(tags: Any, properties: Any) -> str:
+    """Return the payload hash that a job carries, in its tags or, where a service shows none, in its properties."""
+    return str(_mapping(tags).get(PAYLOAD_HASH) or _mapping(properties).get(PAYLOAD_HASH) or "")
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

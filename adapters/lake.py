@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from adapters.azure_errors import retry_after_seconds
+from adapters.azure_identity import app_identity
 from domain.errors import BlobConflict, BlobNotFound, IntegrityError, ShelfcastError, Throttled, Unavailable
 from domain.ports import BlobContent, BlobInfo, BlobReader, BlobWriter
 
@@ -33,9 +34,7 @@ def connect(connection: str) -> BlobLake:
         "retry_backoff_factor": 0.4,
     }
     if connection.startswith("https://"):
-        from azure.identity import DefaultAzureCredential
-
-        return BlobLake(BlobServiceClient(connection, credential=DefaultAzureCredential(), **options))
+        return BlobLake(BlobServiceClient(connection, credential=app_identity(), **options))
     return BlobLake(BlobServiceClient.from_connection_string(connection, **options))
 
 

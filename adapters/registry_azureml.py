@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from adapters.azureml_client import AzureMl, tag_values
-from domain.errors import BadRequest, Conflict, NotFound
+from domain.errors import BadRequest, Conflict, NotFound, ShelfcastError, Unavailable
 from domain.ports import ModelVersion
 
 if TYPE_CHECKING:
@@ -43,9 +43,11 @@ class AzureMlRegistry:
             try:
                 with self.workspace.errors(f"registering model {name}:{version}", model=name, version=version):
                     return _model_version(self.workspace.client.models.create_or_update(wanted))
-            except (BadRequest, Conflict):  # "Asset paths cannot be updated": somebody was quicker
+            except (BadRequest, Conflict) as error:  # "Asset paths cannot be updated": somebody was quicker
                 existing = self._get(name, version)
                 if existing is None:
+                    if isinstance(error, Conflict) or "cannot be updated" in error.message:
+                        raise _later(error, "it exists but cannot be read yet") from error
                     raise
         found = _model_version(existing)
         if found.path.rstrip("/") != path.rstrip("/"):
@@ -81,8 +83,11 @@ class AzureMlRegistry:
         if wanted == dict(model.tags or {}):
             return _model_version(model)
         model.tags = wanted
-        with self.workspace.errors(f"moving model {name}:{version} to {stage}", model=name, version=version):
-            return _model_version(self.workspace.client.models.create_or_update(model))
+        try:
+            with self.workspace.errors(f"moving model {name}:{version} to {stage}", model=name, version=version):
+                return _model_version(self.workspace.client.models.create_or_update(model))
+        except Conflict as error:
+            raise _later(error, "another change was under way") from error
 
     def _get(self, name: str, version: str) -> Model | None:
         try:
@@ -96,6 +101,10 @@ class AzureMlRegistry:
 def connect_registry(settings: Settings) -> AzureMlRegistry:
     """Return the registry of the workspace that the settings name; nothing is sent yet."""
     return AzureMlRegistry(AzureMl(settings.aml_subscription_id, settings.aml_resource_group, settings.aml_workspace))
+
+
+def _later(error: ShelfcastError, why: str) -> Unavailable:
+    return Unavailable(f"{error.message}; {why}", **error.fields)
 
 
 def _model_version(model: Model) -> ModelVersion:

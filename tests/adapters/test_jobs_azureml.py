@@ -7,9 +7,11 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -63,7 +65,9 @@ def test_a_submission_is_one_look_and_one_put_and_says_what_it_is(azure_platform
     assert sent["settings"]["default_compute"].endswith("/computes/cpu-cluster")
     assert sent["tags"]["segment"] == "r01-large-fast"
     assert (sent["tags"]["run_id"], len(sent["tags"]["payload_hash"])) == (RUN, 24)
-    assert sent["properties"] == {"run_id": RUN, "mlflow.source.git.commit": "abc123"}
+    assert sent["properties"] == {
+        "run_id": RUN, "payload_hash": sent["tags"]["payload_hash"], "mlflow.source.git.commit": "abc123",
+    }
     assert sent["displayName"] == spec.name
 
 
@@ -337,3 +341,69 @@ def test_a_token_that_is_refused_before_its_time_is_replaced(azure_platform: Azu
     tokens = len([call for call in azure_platform.plane.requests if "/identity/" in call.path])
     assert azure_platform.jobs.statuses(RUN, [job().name])
     assert len([call for call in azure_platform.plane.requests if "/identity/" in call.path]) > tokens
+
+
+def test_an_identity_service_that_asks_for_an_hour_is_not_waited_for(azure_platform: AzurePlatform) -> None:
+    azure_platform.plane.faults.add(Fault("throttle", path="/identity/", retry_after="3600"))
+    began = time.monotonic()
+    with pytest.raises(Unavailable, match="ClientAuthenticationError: ManagedIdentityCredential: "):
+        azure_platform.jobs.submit(job())
+    azure_platform.jobs.submit(job())
+    assert time.monotonic() - began < 60
+
+
+def test_clouds_of_others_may_be_listed_in_any_state(azure_platform: AzurePlatform) -> None:
+    plane, answer = azure_platform.plane, azure_platform.plane.answer
+
+    def listed(method: str, path: str, *rest: Any) -> tuple[int, Any, dict[str, str]]:
+        status, document, headers = answer(method, path, *rest)
+        return status, [{"name": "Half"}, *document] if "/metadata/" in path else document, headers
+
+    plane.answer = listed  # type: ignore[method-assign]
+    assert submit_until_taken(azure_platform, tries=1) == 1
+
+
+@pytest.mark.parametrize("status", [405, 409, 412])
+def test_a_read_that_is_refused_decides_nothing(azure_platform: AzurePlatform, status: int) -> None:
+    azure_platform.plane.faults.add(Fault("error", method="GET", path="/jobs/", status=status))
+    assert submit_until_taken(azure_platform) == 2
+
+
+def test_a_job_is_known_by_its_properties_where_no_tags_are_shown(azure_platform: AzurePlatform) -> None:
+    azure_platform.jobs.submit(job())
+    shown = azure_platform.plane.workspace.jobs[job().name].properties
+    shown["tags"] = None
+    azure_platform.jobs.submit(job())
+    shown["properties"] = {}
+    with pytest.raises(JobRejected, match="another payload"):
+        azure_platform.jobs.submit(job())
+
+
+def test_a_put_that_is_answered_with_somebody_else_s_job_is_refused(azure_platform: AzurePlatform) -> None:
+    space = azure_platform.plane.workspace
+    azure_platform.jobs.submit(job())
+    space.jobs[job().name].properties |= {"tags": {"owner": "somebody"}, "properties": {}}
+    space.stale_seconds = 60.0
+    space._put_again = lambda _job, _properties: None  # type: ignore[method-assign]
+    with pytest.raises(JobRejected, match="another payload"):
+        azure_platform.jobs.submit(job())
+
+
+@pytest.mark.parametrize("status", [403, 404, 409])
+def test_a_list_that_is_refused_does_not_hide_the_jobs(azure_platform: AzurePlatform, status: int) -> None:
+    names = crowd(azure_platform, 20)
+    azure_platform.plane.faults.add(Fault("error", path="/jobs$", status=status, times=-1))
+    found = azure_platform.jobs.statuses(RUN, names)
+    assert [status.status for status in found.values()].count("Running") >= 5
+    assert len(azure_platform.plane.calls()) <= 10
+
+
+def test_a_service_in_trouble_is_not_asked_more_often_in_a_look(azure_platform: AzurePlatform) -> None:
+    names = crowd(azure_platform, 20)
+    azure_platform.plane.workspace.page_size = 3
+    azure_platform.plane.faults.random(0.4, seed=3, kinds=("error", "reset", "lost_after"), path="/jobs")
+    for _ in range(10):
+        azure_platform.plane.requests.clear()
+        with suppress(Unavailable):
+            azure_platform.jobs.statuses(RUN, names)
+        assert len(azure_platform.plane.calls()) <= 10

@@ -39,7 +39,7 @@ def at_sea(weather: Weather, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sea]:
     with RoughPlane(weather, lambda: clock.now().timestamp()) as plane:
         for key, value in plane.environment.items():
             monkeypatch.setenv(key, value)
-        monkeypatch.setattr("adapters.azureml_client.BACKOFF_SECONDS", 0.01)
+        monkeypatch.setattr("adapters.azure_retries.BACKOFF_SECONDS", 0.01)
         plane.on_completed = lambda job: world.jobs._work(_spec(job))
         world.services.jobs = AzureMlJobs(AzureMl("s1", "rg", "ws"), ROOT, "cpu")  # type: ignore[assignment]
         yield Sea(world, plane)
