@@ -137,6 +137,12 @@ class Services:
 
         audit_operator(self, actor, action, subject, details)
 
+    def waits(self, run_id: str, doing: str, why: str) -> None:
+        """Say in a run's document what it waits for."""
+        from orchestrators.waiting import note_waiting
+
+        note_waiting(self, run_id, doing, why)
+
     @property
     def data_dir(self) -> Path:
         """Folder of the local platform; made when first asked for."""

@@ -202,12 +202,16 @@ def condition_missed_files(timer: func.TimerRequest) -> None:  # noqa: ARG001 - 
             services().telemetry.exception(error, {"source": source})
 
 
-def _call(body: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+def _call(body: Callable[[], dict[str, Any]], run_id: str = "", doing: str = "") -> dict[str, Any]:
     """Run an activity's body. What only time can cure answers {"again": seconds}, what nothing can cure {"failed"}."""
+    from bootstrap import services
+
     try:
         return body()
     except ShelfcastError as error:
         if error.retryable:
+            if run_id:
+                services().waits(run_id, doing, error.message)
             return {"again": float(error.fields.get("retry_after", 5.0)), "why": error.message}
         return {"failed": f"{error.code}: {error.message}"}
 
@@ -221,7 +225,7 @@ def condition_source(request: dict) -> dict:  # type: ignore[type-arg]
 @blueprint.activity_trigger(input_name="request", activity=names.DATA_GATE)
 def data_gate(request: dict) -> dict:  # type: ignore[type-arg]
     """See conditioning.gate.data_gate."""
-    return _call(lambda: _gate(request))
+    return _call(lambda: _gate(request), request.get("run_id", ""), names.DATA_GATE)
 
 
 @blueprint.activity_trigger(input_name="request", activity=names.CURATE_WEEK)
@@ -230,4 +234,4 @@ def curate_week(request: dict) -> dict:  # type: ignore[type-arg]
     from bootstrap import services
     from conditioning.curate import curate_week as body
 
-    return _call(lambda: body(services(), request))
+    return _call(lambda: body(services(), request), request.get("run_id", ""), names.CURATE_WEEK)

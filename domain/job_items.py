@@ -15,10 +15,12 @@ from domain.job_states import JobStatus, Phase, is_known, phase_of, tells_nothin
 Item = dict[str, Any]
 
 GRACE = timedelta(minutes=2)  # a job just submitted may not be readable yet
+TIMES_SLACK = timedelta(hours=1)
 CANCEL_GRACE = timedelta(minutes=10)  # a cancellation is a wish that takes a while to come true
 LOST_AFTER = timedelta(minutes=10)  # a submitted job that the platform still does not know was lost: submit again
 MAX_LOST = 3
 MAX_PREEMPTED = 5  # a job that loses its node more often would never end
+REFUSED_AFTER = timedelta(minutes=10)  # what a deployment has just granted or registered is not known everywhere yet
 GIVE_UP_AFTER = timedelta(hours=24)  # beyond the deadline, of a platform that cannot be reached
 
 
@@ -45,6 +47,12 @@ def blocked(item: Item, why: str, now: datetime) -> None:
     item["error"] = f"not submitted yet: {why}"
     if now - datetime.fromisoformat(item["blocked_since"]) > GIVE_UP_AFTER:
         rejected(item, f"could not be submitted for {GIVE_UP_AFTER.total_seconds() / 3600:g} hours: {why}", now)
+
+
+def may_pass(item: Mapping[str, Any], status: int, now: datetime) -> bool:
+    """Whether a refusal with this HTTP status (no role, something unknown) may pass by itself within minutes."""
+    since = datetime.fromisoformat(item["blocked_since"]) if item["blocked_since"] else now
+    return status in (403, 404) and now - since < REFUSED_AFTER
 
 
 def rejected(item: Item, why: str, now: datetime) -> None:
@@ -92,9 +100,18 @@ def observe(item: Item, status: JobStatus | None, now: datetime) -> None:
                  "started_at": started or item["started_at"] or item["running_since"]})
     if phase.ended:
         # The platform's own times, or what our looks saw; never one of each, clocks differ.
-        own = (started, ended) if started and ended else (seen_running or item["submitted_at"], _text(now))
+        own = (started, ended) if _may_be(started, ended, item, now) else (
+            seen_running or item["submitted_at"], _text(now))
         item["started_at"], item["ended_at"] = own
     item.update({"phase": phase.value, "error": _error(item, status, phase)})
+
+
+def _may_be(started: str, ended: str, item: Mapping[str, Any], now: datetime) -> bool:
+    """Whether a platform's times can be true: a job does not last for longer than since it was submitted."""
+    if not (started and ended):
+        return False
+    lasted = datetime.fromisoformat(ended) - datetime.fromisoformat(started)
+    return timedelta(0) <= lasted <= now - datetime.fromisoformat(item["submitted_at"]) + TIMES_SLACK
 
 
 def _preempted(item: Item, status: JobStatus) -> int:
@@ -157,6 +174,9 @@ def enforce(item: Item, now: datetime, deadline: timedelta, *, cancelling: bool)
             item.update({"cancel_requested_at": _text(now), "error": reason})
         return
     sent = item["cancel_sent_at"]
+    if sent and item["status"].lower() != "cancelrequested":
+        # No sign of it: the platform may not have known the job yet when it was told.
+        item["cancel_again"] = now - datetime.fromisoformat(item.get("cancel_told_at") or sent) > GRACE
     overdue = now - datetime.fromisoformat(sent or item["cancel_requested_at"])
     if overdue > (CANCEL_GRACE if sent else GIVE_UP_AFTER):
         phase = Phase.FAILED if "deadline" in item["error"] else Phase.CANCELLED
@@ -174,21 +194,23 @@ def unseen(item: Item, now: datetime, deadline: timedelta) -> None:
 
 def wants_cancel(item: Mapping[str, Any]) -> bool:
     """Whether the platform still has to be told to cancel the job."""
-    return is_in_flight(item) and bool(item["cancel_requested_at"]) and not item["cancel_sent_at"]
+    is_told = item["cancel_sent_at"] and not item.get("cancel_again")
+    return is_in_flight(item) and bool(item["cancel_requested_at"]) and not is_told
 
 
 def cancel_sent(item: Item, now: datetime) -> None:
     """Note that the platform was told."""
-    item["cancel_sent_at"] = item["cancel_sent_at"] or _text(now)
+    item.update({"cancel_sent_at": item["cancel_sent_at"] or _text(now), "cancel_told_at": _text(now),
+                 "cancel_again": False})
 
 
 def _utc(text: str) -> str:
     """Return a platform's time as ISO 8601 UTC; empty if it cannot be read. Platforms write UTC without saying so."""
     try:
         moment = datetime.fromisoformat(text)
-    except ValueError:
+        moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError):  # year 1 east of Greenwich is what some services write for "not yet"
         return ""
-    moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     return _text(moment)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from domain import lake_paths
 from domain.acceptance import Verdict, judge
-from domain.errors import ShelfcastError
+from domain.errors import NotFound, ShelfcastError, Unavailable
 from domain.job_states import Phase
 from domain.metrics import Tally, merge, metrics, value_added
 from domain.ports import Lake, ModelVersion
@@ -16,12 +16,14 @@ from domain.runs import ISOLATED_KINDS
 from domain.sales_weeks import SalesWeek
 from orchestrators import job_plans, registry_names
 from orchestrators.audit import AuditEntry, append_entries
+from orchestrators.job_watch import disown
 from orchestrators.ledger import Document, RunLedger
 from orchestrators.scoring import has_files
 from orchestrators.services import RunServices
 from orchestrators.tracing import run_dimensions
 
 READERS = 8
+USELESS = "the job left no usable metrics"
 
 
 def accept_models(services: RunServices, request: dict[str, Any]) -> dict[str, Any]:
@@ -36,6 +38,8 @@ def accept_models(services: RunServices, request: dict[str, Any]) -> dict[str, A
     with ThreadPoolExecutor(READERS) as pool:
         documents = pool.map(lambda unit: _measured(services, unit, trained[unit]), trained)
         measured = dict(zip(trained, documents, strict=True))
+    useless = {unit: found for unit, found in measured.items() if isinstance(found, str) and found.startswith(USELESS)}
+    disown(ledger, run["run_id"], job_plans.TRAIN, useless, services.clock.now())
     registered = {(version.name, version.version): version for version in services.registry.models()}
     verdicts: list[dict[str, Any]] = []
     trail: list[AuditEntry] = []
@@ -72,9 +76,18 @@ def _measured(services: RunServices, unit: str, item: Document) -> Any:
     try:
         document, _ = services.lake.read_json(container, f"{prefix}{unit}/metrics.json")
     except ShelfcastError as error:
-        return f"the job left no usable metrics: {error.message}"
-    if document["status"] != "trained":
-        return f"not trained: {document.get('error') or document['status']}"
+        return f"{USELESS}: {error.message}"
+    if not isinstance(document, dict):
+        return f"{USELESS}: they are no object"
+    if document.get("status") != "trained":
+        return f"not trained: {document.get('error') or document.get('status')}"
+    try:
+        members = {name: Tally.from_dict(sums) for name, sums in document["evaluation"]["members"].items()}
+        needed = {"baseline"} if document["kind"] == "baseline" else {"baseline", "ensemble"}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        return f"{USELESS}: {type(error).__name__}: {error}"
+    if missing := needed - members.keys():
+        return f"{USELESS}: no evaluation of {', '.join(sorted(missing))}"
     return document
 
 
@@ -133,7 +146,10 @@ def _register(
         path = f"{item['output']}{verdict.segment}/"
         known = services.registry.register(name, version, path, _tags(services, run, item, verdict))
     if known.stage != wanted:
-        services.registry.set_stage(name, version, wanted)
+        try:
+            services.registry.set_stage(name, version, wanted)
+        except NotFound as error:
+            raise Unavailable(f"{name}:{version} is registered, but cannot be read yet: {error.message}") from error
     if promotes:
         for (other_name, other_version), other in registered.items():
             if other_name == name and other_version != version and other.stage == registry_names.PRODUCTION:

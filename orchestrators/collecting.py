@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 import io
 import math
+from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Any
@@ -16,13 +18,15 @@ from typing import TYPE_CHECKING, Any
 from domain import lake_paths
 from domain.assortment import ACTIVE
 from domain.completeness import Completeness
-from domain.errors import NotFound
+from domain.errors import BlobNotFound, NotFound
 from domain.job_states import Phase
 from domain.runs import PLANS, Step, is_overridden
 from domain.sales_weeks import SalesWeek
 from domain.scoring_gate import scoring_gate
+from domain.segments import Segment
 from domain.staleness import age_days
 from orchestrators import job_plans
+from orchestrators.job_watch import disown
 from orchestrators.ledger import Document, RunLedger
 from orchestrators.publishing import current_version, version_bytes
 from orchestrators.services import RunServices
@@ -34,6 +38,7 @@ if TYPE_CHECKING:
 COLUMNS = (
     "store_id", "product_id", "sales_week", "segment", "model", "model_version", "units", "order_units", "failover",
 )
+SCORED = ("store_id", "product_id", "sales_week", "segment", "units")  # of a job's forecasts.csv
 MAX_NAMED = 20
 
 
@@ -50,6 +55,7 @@ def collect_scores(services: RunServices, request: dict[str, Any]) -> dict[str, 
         pairs = pairs[pairs["segment"].isin(set(run["request"]["segments"]))]
     products = _table(services, container, folder + "products.csv")
     forecasts, bad_rows = _forecasts(services, ledger, run, lineup, pairs, products)
+    _disown_incomplete(services, ledger, run, lineup, pairs, forecasts)
     completeness = _completeness(pairs, forecasts, lineup)
     ledger.note(run["run_id"], "completeness", completeness.to_dict())
     by_segment = {str(key): float(value) for key, value in forecasts.groupby("segment")["units"].sum().items()}
@@ -168,10 +174,9 @@ def _forecasts(
     for item in items:
         if item["phase"] == Phase.SUCCEEDED.value:
             container, prefix = lake_paths.parse_datastore_uri(item["output"])
-            parts.append(_table(services, container, f"{prefix}forecasts.csv"))
-    scored = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(
-        columns=["store_id", "product_id", "sales_week", "segment", "units"]
-    )
+            with suppress(BlobNotFound, pd.errors.EmptyDataError):  # its pairs are the gap
+                parts.append(_table(services, container, f"{prefix}forecasts.csv").reindex(columns=list(SCORED)))
+    scored = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(SCORED))
     scored = scored.rename(columns={"segment": "model"})
     active = pairs[pairs["state"] == ACTIVE].copy()
     active["model"] = active["segment"].map({key: entry["model"] for key, entry in lineup.items()})
@@ -179,7 +184,7 @@ def _forecasts(
     joined["model_version"] = joined["segment"].map({key: entry["version"] for key, entry in lineup.items()})
     failovers = {key: entry["source"] for key, entry in lineup.items() if entry["failover"]}
     joined["failover"] = [failovers.get(key, "") for key in joined["segment"]]
-    joined["units"] = joined["units"].astype(float)
+    joined["units"] = pd.to_numeric(joined["units"], errors="coerce").astype(float)
     usable = joined["units"].map(math.isfinite) & (joined["units"] >= 0)
     bad = joined[~usable]
     bad_rows = [f"{store}/{product}: {units}" for store, product, units in
@@ -190,6 +195,26 @@ def _forecasts(
         for units, product in zip(joined["units"], joined["product_id"], strict=True)
     ]
     return joined[list(COLUMNS)].sort_values(["store_id", "product_id", "sales_week"]), bad_rows
+
+
+def _disown_incomplete(
+    services: RunServices, ledger: RunLedger, run: Document, lineup: dict[str, Any],
+    pairs: pd.DataFrame, forecasts: pd.DataFrame,
+) -> None:
+    """Count scoring jobs as failed that ended well and left pairs out, so that a replay does just these again."""
+    scored = set(zip(forecasts["store_id"], forecasts["product_id"], strict=True))
+    active = pairs[pairs["state"] == ACTIVE]
+    left_out = Counter(
+        Segment.parse(segment).region
+        for store, product, segment in zip(active["store_id"], active["product_id"], active["segment"], strict=True)
+        if (store, product) not in scored and lineup[segment]["model"]
+    )
+    items = (ledger.jobs(run["run_id"], job_plans.SCORE) or {"items": {}})["items"]
+    useless = {
+        unit: f"the job completed, but left no forecast of {left_out[unit]} pairs"
+        for unit, item in items.items() if left_out[unit] and item["phase"] == Phase.SUCCEEDED.value
+    }
+    disown(ledger, run["run_id"], job_plans.SCORE, useless, services.clock.now())
 
 
 def order_units(units: float, pack_size: int) -> int:

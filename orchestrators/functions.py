@@ -19,20 +19,13 @@ if TYPE_CHECKING:
 
 blueprint = df.Blueprint()
 
-AGAIN_SECONDS = 5.0
-
 
 def _call(body: Callable[..., dict[str, Any]], request: dict[str, Any]) -> dict[str, Any]:
-    """Run a body. What only time can cure answers {"again": seconds}, what nothing can cure {"failed": why}."""
+    """Run a body with the process's services, as orchestrators.waiting.answer_of says."""
     from bootstrap import services
+    from orchestrators.waiting import answer_of
 
-    try:
-        return body(services(), request)
-    except ShelfcastError as error:
-        if error.retryable:
-            logging.getLogger(__name__).warning("%s: %s", error.code, error.message)
-            return {"again": float(error.fields.get("retry_after", AGAIN_SECONDS)), "why": error.message}
-        return {"failed": f"{error.code}: {error.message}"}
+    return answer_of(services(), body, request)
 
 
 @blueprint.orchestration_trigger(context_name="context", orchestration=names.RUN_WEEK)

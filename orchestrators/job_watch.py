@@ -7,9 +7,11 @@ the ledger before anything is submitted, so a lost answer or a crash never makes
 from __future__ import annotations
 
 import logging
+import random
 import time
 from collections import Counter
-from datetime import timedelta
+from datetime import datetime, timedelta
+from itertools import chain
 from typing import Any
 
 from domain.costs import seconds_between
@@ -20,6 +22,7 @@ from domain.job_items import (
     enforce,
     has_ended,
     is_in_flight,
+    may_pass,
     observe,
     rejected,
     submitted,
@@ -37,12 +40,12 @@ from orchestrators.scoring import build_lineup
 from orchestrators.services import RunServices
 from orchestrators.slots import take_slots
 from orchestrators.tracing import run_dimensions
+from orchestrators.waiting import LONGEST_PATIENCE, note_going_on, note_waiting, patience
 
 SUBMIT_CHUNK = 8  # a submission takes about a second on Azure ML; an activity should end in seconds
 LARGEST_CHUNK = 25
 CHUNKS_A_LOOK = 40  # the poll loop starts so many activities at once
 SUBMIT_SECONDS = 60.0  # with a service that answers slowly an activity leaves the rest to the next look
-LONGEST_PATIENCE = 900.0  # seconds; a service may ask for more, but deadlines and cancellations must be looked after
 
 
 def plan_phase(services: RunServices, request: dict[str, Any]) -> dict[str, Any]:
@@ -84,15 +87,20 @@ def _plans(services: RunServices, ledger: RunLedger, run: Document, phase: str) 
 
 
 def adopt(ledger: RunLedger, run_id: RunId, phase: str, items: dict[str, Document], oldest: int = 1) -> None:
-    """Take over, into `items`, jobs of earlier attempts with the same identity that succeeded or may still run."""
+    """Take over, into `items`, jobs of earlier attempts with the same identity that succeeded or may still run.
+
+    A job that a later attempt had taken over and found useless stays useless.
+    """
+    useless: set[str] = set()
     for attempt in range(run_id.attempt - 1, oldest - 1, -1):
         earlier = ledger.jobs(str(RunId(run_id.kind, run_id.sales_week, attempt)), phase)
         for unit, old in (earlier or {"items": {}})["items"].items():
             item = items.get(unit)
             if item is None or item["adopted_from"] or old["identity"] != item["identity"]:
                 continue
-            ended_badly = Phase(old["phase"]) in (Phase.FAILED, Phase.CANCELLED) or old["cancel_requested_at"]
-            if old["submitted_at"] and not ended_badly:
+            if Phase(old["phase"]) in (Phase.FAILED, Phase.CANCELLED) or old["cancel_requested_at"]:
+                useless.add(old["name"])
+            if old["submitted_at"] and old["name"] not in useless:
                 origin = {"adopted_from": old["adopted_from"] or old["spec"]["run_id"], "instead_of": item}
                 items[unit] = item | old | origin
 
@@ -108,7 +116,7 @@ def submit_units(services: RunServices, request: dict[str, Any]) -> dict[str, An
     taken: list[str] = []
     refused: dict[str, str] = {}
     waiting: dict[str, str] = {}
-    retry_after = 0.0
+    retry_after = usual = services.settings.poll_first_seconds
     until = time.monotonic() + SUBMIT_SECONDS
     for unit in request["units"]:
         item = items[unit]
@@ -116,21 +124,15 @@ def submit_units(services: RunServices, request: dict[str, Any]) -> dict[str, An
             continue
         if time.monotonic() > until:
             break
-        try:
-            services.jobs.submit(JobSpec.from_dict(item["spec"]))
-        except Unavailable as error:
-            retry_after = float(error.fields.get("retry_after") or services.settings.poll_first_seconds)
-            waiting[unit] = error.message
-            break
-        except ShelfcastError as error:
-            refused[unit] = error.message
-        except Exception as error:  # a defect of a platform's client must not stop the other jobs
-            logging.getLogger(__name__).exception("submitting %s", item["name"])
-            services.telemetry.exception(error, run_dimensions(ledger.run(run_id)) | {"segment": unit})
-            retry_after = services.settings.poll_first_seconds
-            waiting[unit] = f"{type(error).__name__}: {error}"
-        else:
+        error = _submit(services, ledger, item)
+        if error is None:
             taken.append(unit)
+            continue
+        is_late = isinstance(error, Unavailable)
+        (waiting if is_late or _may_pass(services, item, error) else refused)[unit] = error.message
+        if is_late:
+            retry_after = patience(error, usual)
+            break
     now = services.clock.now()
 
     def change(document: Document) -> None:
@@ -143,7 +145,37 @@ def submit_units(services: RunServices, request: dict[str, Any]) -> dict[str, An
 
     changed = ledger.change_jobs(run_id, phase, change)["items"]
     _emit_all(services, ledger, run_id, [changed[unit] for unit in waiting])
-    return {"submitted": len(taken), "rejected": len(refused), "retry_after": retry_after}
+    if held := _held_up(changed):
+        note_waiting(services, run_id, "submit_units", held)
+    return {"submitted": len(taken), "rejected": len(refused), "retry_after": retry_after if waiting else 0.0}
+
+
+def _submit(services: RunServices, ledger: RunLedger, item: Document) -> ShelfcastError | None:
+    try:
+        services.jobs.submit(JobSpec.from_dict(item["spec"]))
+    except ShelfcastError as error:
+        return error
+    except Exception as error:  # a defect of a platform's client must not stop the other jobs
+        logging.getLogger(__name__).exception("submitting %s", item["name"])
+        run = ledger.run(item["spec"]["run_id"])
+        services.telemetry.exception(error, run_dimensions(run) | {"segment": item["unit"]})
+        return ShelfcastError(f"{type(error).__name__}: {error}", is_defect=True)
+    return None
+
+
+def _may_pass(services: RunServices, item: Document, error: ShelfcastError) -> bool:
+    is_defect = bool(error.fields.get("is_defect"))
+    return is_defect or may_pass(item, int(error.fields.get("status") or 0), services.clock.now())
+
+
+def disown(ledger: RunLedger, run_id: str, phase: str, useless: dict[str, str], now: datetime) -> None:
+    """Count ended jobs as failed that left nothing to go on with (unit: why), so that a replay does them again."""
+    def change(document: Document) -> None:
+        for unit, why in useless.items():
+            rejected(document["items"][unit], why, now)
+
+    if useless:
+        ledger.change_jobs(run_id, phase, change)
 
 
 def cancel_units(services: RunServices, request: dict[str, Any]) -> dict[str, Any]:
@@ -159,7 +191,8 @@ def cancel_units(services: RunServices, request: dict[str, Any]) -> dict[str, An
         try:
             services.jobs.cancel(items[unit]["name"])
         except ShelfcastError as error:
-            retry_after = float(error.fields.get("retry_after") or services.settings.poll_first_seconds)
+            retry_after = patience(error, services.settings.poll_first_seconds)
+            note_waiting(services, run_id, "cancel_units", error.message)
             continue
         told.append(unit)
     now = services.clock.now()
@@ -188,7 +221,7 @@ def poll_phase(services: RunServices, request: dict[str, Any]) -> dict[str, Any]
     before = document["items"]
     run = ledger.run(run_id)
     cancelling = bool(run["cancel_requested"])
-    statuses, asked = _look(services, run, before)
+    statuses, asked, trouble = _look(services, run, before)
     now = services.clock.now()
     deadline = timedelta(
         minutes=settings.score_deadline_minutes if phase == job_plans.SCORE else settings.train_deadline_minutes
@@ -208,6 +241,11 @@ def poll_phase(services: RunServices, request: dict[str, Any]) -> dict[str, Any]
     changed = [item for unit, item in items.items() if (item["phase"], item["status"]) != old[unit]]
     for item in changed:
         _emit(services, run, item)
+    to_cancel = [unit for unit, item in items.items() if wants_cancel(item)]
+    if held := trouble or _held_up(items):
+        note_waiting(services, run_id, "poll_phase" if trouble else "submit_units", held)
+    elif not to_cancel:
+        note_going_on(services, run)
     wanted = 0 if cancelling else sum(1 for item in items.values() if item["phase"] == Phase.PLANNED.value)
     in_flight = sum(1 for item in items.values() if is_in_flight(item))
     kind = job_plans.SCORE if phase == job_plans.SCORE else job_plans.TRAIN
@@ -217,32 +255,42 @@ def poll_phase(services: RunServices, request: dict[str, Any]) -> dict[str, Any]
     gap = policy.next_gap(float(request["gap"]), changed=bool(changed), retry_after=min(asked, LONGEST_PATIENCE))
     return {
         "counts": _counts(items), "submit": _chunks(_planned(items)[:granted]) if statuses is not None else [],
-        "cancel": _chunks([unit for unit, item in items.items() if wants_cancel(item)]), "gap": gap,
+        "cancel": _chunks(to_cancel), "gap": gap,
     }
+
+
+def _held_up(items: dict[str, Document]) -> str:
+    """Return why a job could not be submitted yet, or nothing if none is held up."""
+    held = (item for item in items.values() if item["blocked_since"] and not has_ended(item))
+    return next((f"{item['unit']}: {item['error']}" for item in held), "")
 
 
 def _look(
     services: RunServices, run: Document, items: dict[str, Document]
-) -> tuple[dict[str, JobStatus] | None, float]:
-    """Return (statuses by job name, 0), or (None, seconds to wait) if the platform cannot be asked.
+) -> tuple[dict[str, JobStatus] | None, float, str]:
+    """Return (statuses by job name, 0, ""), or (None, seconds to wait, why) if the platform cannot be asked.
 
-    Adopted jobs carry the run that submitted them, and platforms list jobs by run: one request a run.
+    Adopted jobs carry the run that submitted them, and platforms list jobs by run: a look is at the jobs of one run,
+    whichever chance chooses, so that adopting does not multiply the requests. The others were not asked about.
     """
     watched: dict[str, list[str]] = {}
     for item in items.values():
         if is_in_flight(item):
             watched.setdefault(item["spec"]["run_id"], []).append(item["name"])
-    statuses: dict[str, JobStatus] = {}
+    if not watched:
+        return {}, 0.0, ""
+    (owner,) = random.sample(sorted(watched), 1)
+    others = chain.from_iterable(job_names for run_id, job_names in watched.items() if run_id != owner)
+    statuses = {name: JobStatus(name, "") for name in others}
     try:
-        for owner, job_names in watched.items():
-            statuses |= services.jobs.statuses(owner, job_names)
+        statuses |= services.jobs.statuses(owner, watched[owner])
     except ShelfcastError as error:
-        return None, float(error.fields.get("retry_after") or 0.0)
+        return None, float(error.fields.get("retry_after") or 0.0), error.message
     except Exception as error:  # whatever broke, not being able to look says nothing about the jobs
         logging.getLogger(__name__).exception("looking at jobs")
         services.telemetry.exception(error, run_dimensions(run))
-        return None, 0.0
-    return statuses, 0.0
+        return None, 0.0, f"{type(error).__name__}: {error}"
+    return statuses, 0.0, ""
 
 
 def _emit_all(services: RunServices, ledger: RunLedger, run_id: str, items: list[Document]) -> None:

@@ -17,7 +17,7 @@ blueprint = df.Blueprint()
 
 WAIT_SECONDS = 5
 _OUTCOME = ("run_id", "kind", "sales_week", "status", "message", "started_at", "ended_at", "publish", "completeness",
-            "correlation_id")
+            "correlation_id", "waiting")
 _LIVE = {
     df.OrchestrationRuntimeStatus.Running, df.OrchestrationRuntimeStatus.Pending,
     df.OrchestrationRuntimeStatus.Suspended, df.OrchestrationRuntimeStatus.ContinuedAsNew,

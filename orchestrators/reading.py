@@ -35,6 +35,7 @@ def run_rows(services: RunServices, limit: int) -> Document:
             "summary": {
                 "completeness": run.get("completeness"), "quality": run.get("model_quality"),
                 "failovers": run.get("failovers", 0), "publish": run.get("publish"),
+                "waiting": run.get("waiting"),
                 "step": next((step["name"] for step in run["steps"] if step["status"] == "running"), ""),
             }
         }

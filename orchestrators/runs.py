@@ -13,6 +13,7 @@ from orchestrators.ledger import Document, RunLedger, step_of
 from orchestrators.services import RunServices
 from orchestrators.slots import leave_slots
 from orchestrators.tracing import operation_id, run_dimensions
+from orchestrators.waiting import goes_on
 
 MAX_MESSAGE = 1000
 
@@ -115,6 +116,7 @@ def note_step(services: RunServices, request: dict[str, Any]) -> dict[str, Any]:
         step = step_of(document, request["step"])
         if not step["ended_at"]:
             step["ended_at"] = now
+        goes_on(document)
         step["status"] = "failed" if failure else "succeeded"
         step["message"] = (failure or str(result.get("message", "")))[:MAX_MESSAGE]
         step["counts"] = result.get("counts", {})
@@ -148,6 +150,7 @@ def _begin(services: RunServices, run_id: str, name: str) -> None:
     def change(document: Document) -> None:
         step = step_of(document, name)
         step["started_at"] = step["started_at"] or now
+        goes_on(document)
         if step["status"] == "waiting":
             step["status"] = "running"
 
@@ -167,6 +170,7 @@ def close_run(services: RunServices, request: dict[str, Any]) -> dict[str, Any]:
     def change(document: Document) -> None:
         if RunStatus(document["status"]).ended:
             return
+        goes_on(document)
         failed = [step for step in document["steps"] if step["status"] == "failed"]
         unfinished = [step for step in document["steps"] if step["status"] in ("waiting", "running")]
         if document["cancel_requested"] and (failed or unfinished or error):

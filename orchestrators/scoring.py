@@ -11,11 +11,13 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
 from typing import Any
 
 from domain import lake_paths
+from domain.errors import Unavailable
 from domain.ports import Lake, ModelVersion
-from domain.runs import ISOLATED_KINDS
+from domain.runs import ISOLATED_KINDS, Step
 from domain.segments import Segment
 from orchestrators.deciding import wanted_keys
 from orchestrators.ledger import Document, RunLedger
@@ -23,6 +25,7 @@ from orchestrators.registry_names import PRODUCTION, RETIRED, model_name
 from orchestrators.services import RunServices
 
 COPIERS = 8
+LIST_LAG = timedelta(minutes=15)  # a registry's list may show a new version, or its new stage, minutes later
 MODEL_FILE = "MLmodel"  # every model folder is in MLflow format
 Lineup = dict[str, dict[str, Any]]
 
@@ -36,6 +39,7 @@ def build_lineup(services: RunServices, ledger: RunLedger, run: Document) -> tup
         curated, _ = services.lake.read_json(container, folder + "manifest.json")
         keys = wanted_keys(services, curated, run["request"]["segments"])
         chooser = _Chooser(services, run["kind"] in ISOLATED_KINDS, ledger.noted(run_id, "verdicts", []))
+        chooser.check_listed(_since_accepted(services, run))
         with ThreadPoolExecutor(COPIERS) as pool:
             segments = [key for key in keys if not Segment.parse(key).is_baseline]
             lineup = dict(zip(segments, pool.map(chooser.choose, segments), strict=True))
@@ -48,6 +52,11 @@ def build_lineup(services: RunServices, ledger: RunLedger, run: Document) -> tup
     return noted["lineup"], noted["definition"]
 
 
+def _since_accepted(services: RunServices, run: Document) -> timedelta:
+    ended = next((step["ended_at"] for step in run["steps"] if step["name"] == Step.ACCEPT.value), "")
+    return services.clock.now() - datetime.fromisoformat(ended) if ended else timedelta.max
+
+
 class _Chooser:
     """Chooses the model of each segment: the first of its line that has files."""
 
@@ -58,6 +67,17 @@ class _Chooser:
         self._versions: dict[str, list[ModelVersion]] = {}
         for version in services.registry.models():  # newest first within a model
             self._versions.setdefault(version.name, []).append(version)
+
+    def check_listed(self, since: timedelta) -> None:
+        """Raise Unavailable if a model that was accepted just now is not listed as what it is: lists lag."""
+        if since > LIST_LAG:
+            return
+        for verdict in self._verdicts.values():
+            listed = {found.version: found.stage for found in self._versions.get(model_name(verdict["segment"]), [])}
+            stage = listed.get(verdict["model_version"])
+            if verdict["accepted"] and (stage is None or (not self._is_isolated and stage != PRODUCTION)):
+                name = f"{model_name(verdict['segment'])}:{verdict['model_version']}"
+                raise Unavailable(f"{name} was accepted, but the registry lists it as {stage or 'unknown'} so far")
 
     def version(self, key: str, version: str) -> ModelVersion:
         """Return a registered version of a segment's or baseline's model."""

@@ -90,10 +90,10 @@ def _one_step(patience: Patience, run_id: str, step: Step, plan: dict[str, Any])
         result = yield from patience.call(_ACTIVITIES[step], {"run_id": run_id})
         return result
     if step is Step.DATA_GATE:
-        gate = yield from patience.call(names.DATA_GATE, {"sales_week": plan["sales_week"]})
+        gate = yield from patience.call(names.DATA_GATE, {"sales_week": plan["sales_week"], "run_id": run_id})
         return _gate_result(gate, plan["override_gate"])
     curated = yield from patience.call(
-        names.CURATE_WEEK, {"sales_week": plan["sales_week"], "as_of": plan["as_of"]}
+        names.CURATE_WEEK, {"sales_week": plan["sales_week"], "as_of": plan["as_of"], "run_id": run_id}
     )
     return _curate_result(curated)
 

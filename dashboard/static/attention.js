@@ -27,6 +27,8 @@ function runFindings(runs, current, next) {
   for (const run of runs) if (!latest.has(`${run.kind}/${run.sales_week}`)) latest.set(`${run.kind}/${run.sales_week}`, run);
   for (const run of latest.values()) {
     if (run.status === "failed") found.push({ tone: "bad", what: `${run.run_id} failed`, why: run.message || "See its steps.", action: "Replay what is missing", href: `#/runs/${run.run_id}` });
+    const waiting = run.status === "running" && run.summary?.waiting;
+    if (waiting) found.push({ tone: "warn", what: `${run.run_id} waits`, why: waiting.why, action: "See the run", href: `#/runs/${run.run_id}` });
   }
   const jobs = Object.values(current?.jobs || {});
   const broken = sum(jobs.map((phase) => phase?.failed));

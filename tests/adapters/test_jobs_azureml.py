@@ -322,7 +322,7 @@ def test_a_workspace_without_run_history_is_asked_once_and_not_waited_for(
 def test_a_list_that_is_down_does_not_hide_the_jobs(
     azure_platform: AzurePlatform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("adapters.azureml_client.BACKOFF_SECONDS", 0.01)
+    monkeypatch.setattr("adapters.azure_retries.BACKOFF_SECONDS", 0.01)
     names = crowd(azure_platform, 12)
     azure_platform.plane.faults.add(Fault("error", path="/jobs$", status=500, times=-1))
     seen: set[str] = set()

@@ -21,7 +21,6 @@ from devhost.durable import sdk_speed
 from devhost.durable.episode import COMPLETED, CONTINUED, FAILED, RUNNING, Reply, conclude, request_body
 from devhost.durable.history import Event, Kind, compact, event, wire_time
 from domain import activity_names as names
-from domain.errors import ShelfcastError
 from orchestrators import (
     accepting,
     batch_rollout,
@@ -36,6 +35,7 @@ from orchestrators import (
     weekly,
     writing_results,
 )
+from orchestrators.waiting import answer_of
 from tests.orchestrators.conftest import StepClock
 
 sdk_speed.apply()  # as the host does
@@ -238,7 +238,7 @@ class Driver:
         self.activities += 1
         body = self.bodies.get(name) or BODIES[name]
         try:
-            answer = _as_bound(body, self.services, json.loads(input_text))
+            answer = answer_of(self.services, body, json.loads(input_text))
         except Crash:  # the host restarts and runs the activity again
             self.kills += 1
             self._work.appendleft((instance_id, execution, task, name, input_text))
@@ -250,16 +250,6 @@ class Driver:
             news = event(Kind.TASK_COMPLETED, -1, self.clock.now(), TaskScheduledId=task, Result=json.dumps(answer))
         self.on_activity()
         self._deliver(instance_id, execution, news)
-
-
-def _as_bound(body: Body, services: Any, request: dict[str, Any]) -> dict[str, Any]:
-    """As orchestrators.functions binds a body."""
-    try:
-        return body(services, request)
-    except ShelfcastError as error:
-        if error.retryable:
-            return {"again": float(error.fields.get("retry_after", 5.0)), "why": error.message}
-        return {"failed": f"{error.code}: {error.message}"}
 
 
 class _Context:

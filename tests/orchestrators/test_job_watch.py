@@ -242,3 +242,30 @@ def test_the_budget_stops_a_phase_before_anything_is_submitted(services: Scripte
     with pytest.raises(BudgetExceeded, match="nothing was submitted"):
         begin(services)
     assert services.jobs.payloads == {}
+
+
+def test_a_refusal_that_may_pass_is_tried_for_some_minutes_before_it_counts(services: ScriptedServices) -> None:
+    run_id = begin(services, SEGMENTS[:1])
+    plan_phase(services, {"run_id": run_id, "phase": "train"})
+    for _ in range(2):
+        services.jobs.trouble.append(JobRejected("no role yet", status=403))
+        tick(services, run_id)
+        assert "no role yet" in items(services, run_id)[SEGMENTS[0]]["error"]
+        assert items(services, run_id)[SEGMENTS[0]]["phase"] == "planned"
+        services.clock.forward(minutes=6)
+    services.jobs.trouble.append(JobRejected("no role yet", status=403))
+    tick(services, run_id)
+    assert items(services, run_id)[SEGMENTS[0]]["phase"] == "failed"
+
+
+def test_a_cancellation_that_shows_no_effect_is_sent_again(services: ScriptedServices) -> None:
+    run_id = begin(services, SEGMENTS[:1])
+    plan_phase(services, {"run_id": run_id, "phase": "train"})
+    tick(services, run_id)
+    services.clock.forward(minutes=31)
+    for _ in range(4):
+        tick(services, run_id)
+        services.clock.forward(minutes=1)
+    assert services.jobs.cancelled == [f"{run_id}-{SEGMENTS[0]}"] * 2
+    services.jobs.states[f"{run_id}-{SEGMENTS[0]}"] = "Canceled"
+    assert "deadline" in tick(services, run_id)["result"]["failed"]

@@ -6,13 +6,17 @@ import csv
 import io
 from collections.abc import Iterable
 from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 
 from adapters.lake import BlobLake
 from domain import activity_names as names
-from domain.errors import BadRequest, Conflict, Throttled, Unavailable
+from domain import lake_paths
+from domain.errors import BadRequest, Conflict, NotFound, Throttled, Unavailable
+from domain.job_states import JobSpec
+from domain.ports import ModelVersion
 from domain.runs import RunRequest
 from domain.sales_weeks import SalesWeek
 from orchestrators import runs
@@ -498,3 +502,70 @@ def test_a_phase_without_jobs_ends_at_once(world: World) -> None:
     again = world.run("train", reason="same data, same code")
     assert document(world, again)["status"] == "succeeded"
     assert plan_phase(world.services, {"run_id": again, "phase": "train"}) == {"jobs": 0, "adopted": 0}
+
+
+@pytest.mark.parametrize("call", ["statuses", "submit"])
+def test_a_run_says_why_it_waits_until_it_goes_on(world: World, call: str) -> None:
+    began, said = world.services.clock.now(), []
+
+    def away(name: str, _job: str) -> None:
+        if name == call and 100 < (world.services.clock.now() - began).total_seconds() < 900:
+            raise Unavailable("opening Azure ML: no token")
+
+    world.jobs.trouble = away
+    run_id = world.start()
+    driver = world.driver()
+    driver.on_tick = lambda: said.append((world.services.clock.now(), document(world, run_id).get("waiting")))
+    world.drive(run_id, driver)
+    waits = [(at, note) for at, note in said if note]
+    assert waits and all("no token" in note["why"] for _, note in waits)
+    assert (waits[0][0] - began).total_seconds() < 100 + 2 * 60 + 20, "within a look or two"
+    assert "waiting" not in document(world, run_id) and document(world, run_id)["status"] == "succeeded"
+
+
+def test_jobs_that_completed_without_leaving_enough_are_what_a_replay_does_again(world: World) -> None:
+    work, spoilt = world.jobs._work, {KEYS[0]: "metrics.json", "r001": "forecasts.csv"}
+
+    def careless(spec: JobSpec) -> None:
+        work(spec)
+        unit = str(spec.name).removeprefix(f"{spec.run_id}-").removeprefix("score-")
+        container, prefix = lake_paths.parse_datastore_uri(*spec.outputs.values())
+        for blob in list(world.services.lake.list(container, prefix)):
+            if blob.path.endswith(spoilt.get(unit, "no file")):
+                world.services.lake.write(container, blob.path, b'{"status": "trained"}')
+
+    world.jobs._work = careless  # type: ignore[method-assign]
+    world.services.settings = replace(world.services.settings, max_failed_share=1.0)
+    first = world.run()
+    assert items(world, first)[KEYS[0]]["phase"] == "failed" and "evaluation" in items(world, first)[KEYS[0]]["error"]
+    assert "left no forecast" in items(world, first, "score")["r001"]["error"]
+    spoilt.clear()
+    before = set(world.jobs.jobs)
+    second = replay_run(world.services, first, {"reason": "the disk was full"}, "olga")["run_id"]
+    world.drive(second)
+    assert set(world.jobs.jobs) - before == {f"{second}-{KEYS[0]}", f"{second}-score-r001"}
+    assert document(world, second)["status"] == "succeeded"
+
+
+def test_a_registry_that_shows_new_versions_late_is_waited_for(world: World) -> None:
+    registry, clock = world.services.registry, world.services.clock
+    listed, registered, set_stage = registry.models, registry.register, registry.set_stage
+    born: dict[str, datetime] = {}
+
+    def is_young(name: str, seconds: float) -> bool:
+        return name in born and (clock.now() - born[name]).total_seconds() < seconds
+
+    def register(name: str, *rest: Any) -> ModelVersion:
+        born.setdefault(name, clock.now())
+        return registered(name, *rest)
+
+    def staged(name: str, *rest: Any) -> ModelVersion:
+        if is_young(name, 60):
+            raise NotFound(f"no {name}")
+        return set_stage(name, *rest)
+
+    registry.register, registry.set_stage = register, staged  # type: ignore[method-assign]
+    registry.models = lambda: [one for one in listed() if not is_young(one.name, 200)]  # type: ignore[method-assign]
+    run_id = world.run()
+    assert document(world, run_id)["status"] == "succeeded", document(world, run_id)["message"]
+    assert max(born.values()) < clock.now() - timedelta(seconds=200)

@@ -31,6 +31,7 @@ export function render(run, redraw) {
     h("p", { class: "crumbs" }, h("a", { href: "#/runs" }, "Runs"), " / ", run.sales_week),
     h("div", { class: "page-head" }, h("h1", {}, run.run_id), badge(run.status), h("span", { class: "spacer" }), actions),
     run.message ? h("p", { class: `notice ${run.status === "failed" ? "bad" : ""}` }, run.message) : null,
+    run.waiting ? h("p", { class: "notice" }, `Waits since ${when(run.waiting.since)}, tries again (${words(run.waiting.doing)}): ${run.waiting.why}`) : null,
     figures(
       figure("Duration", duration(run.started_at ? seconds(run.started_at, run.ended_at) : null), `started ${when(run.started_at)}`),
       figure("Models accepted", judged.length ? `${count(judged.filter((one) => one.accepted).length)} / ${count(judged.length)}` : "–", "acceptance gate"),

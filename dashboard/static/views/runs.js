@@ -51,7 +51,7 @@ export function render(data, redraw) {
       { title: "Duration", cell: (run) => duration(run.started_at ? seconds(run.started_at, run.ended_at) : null), sort: (run) => seconds(run.started_at, run.ended_at), num: true },
       { title: "MAPE", cell: (run) => percent(mape(run)), sort: mape, num: true },
       { title: "Forecasts", cell: (run) => count(rows(run)), sort: rows, num: true },
-      { title: "Message", cell: (run) => run.message || (run.summary?.step ? `at ${words(run.summary.step)}` : ""), wide: true },
+      { title: "Message", cell: (run) => run.message || (run.summary?.waiting ? `waits: ${run.summary.waiting.why}` : "") || (run.summary?.step ? `at ${words(run.summary.step)}` : ""), wide: true },
     ], chosen, { caption: "Runs", state, redraw, link: (run) => `#/runs/${encodeURIComponent(run.run_id)}`, limit: 50, empty: runs.length ? "No run matches the filter." : "No run yet." }),
     runs.length < Math.min(data.total, MOST)
       ? h("button", { type: "button", class: "more", "data-keep": "older", onclick: () => { state.limit = Math.min(MOST, state.limit + PAGE * 3); redraw(true); } }, `Look at older runs too (${count(data.total - runs.length)} more)`)

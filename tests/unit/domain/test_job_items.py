@@ -62,3 +62,9 @@ def test_the_platforms_times_count_and_are_never_mixed_with_ours() -> None:
     half = looked_at("Queued", "Running", "Running", "Completed", started_at="2017-11-06 03:00:00")
     assert node_minutes(half, RUN["run_id"]) == 2  # seen running at minute two, ended at four
     assert node_minutes(looked_at("Queued", "Completed"), RUN["run_id"]) == 2  # from submission: nobody saw it run
+
+
+@pytest.mark.parametrize("started", ["0001-01-01T00:00:00+14:00", "0001-01-01T00:00:00Z", "2017-11-06T06:04:00Z"])
+def test_times_that_cannot_be_true_do_not_count(started: str) -> None:
+    item = looked_at("Running", "Running", "Completed", started_at=started, ended_at="2017-11-06T06:03:00.1234567Z")
+    assert node_minutes(item, RUN["run_id"]) == 2
