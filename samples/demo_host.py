@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from typing import Self
 
 from scripts.host_process import HostProcess
@@ -19,6 +20,7 @@ class DemoHost(HostProcess):
 
     def __enter__(self) -> Self:
         if not self.answers():
+            _refuse_busy_port(self._port)
             self.start(READY_SECONDS)
         return self
 
@@ -39,3 +41,13 @@ class DemoHost(HostProcess):
         if azurite is None:
             raise DemoError(f"the host on {self.data} runs without a storage emulator; stop it and call again")
         return str(azurite["connection_string"])
+
+
+def _refuse_busy_port(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            remedy = f"choose another one, for example: make run PORT={port + 1}"
+            raise DemoError(f"port {port} is taken by another program; {remedy}") from error

@@ -101,6 +101,7 @@ def test_the_documentation_has_a_row_for_every_setting_and_no_other() -> None:
 # Set by a platform or a library, and not by us: they have no place among the app's settings.
 OF_PLATFORMS = {
     "WEBSITE_SITE_NAME",  # App Service: name of the app
+    "WEBSITE_INSTANCE_ID",  # App Service: the machine that this process runs on
     "MLFLOW_DISABLE_TELEMETRY",
     "SHELFCAST_AGENT",  # from the local platform to the agent that it starts
 }
