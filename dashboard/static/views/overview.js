@@ -11,7 +11,6 @@ import { badge, card, empty, figure, figures, loading, table } from "../parts.js
 
 const WEEKS = 8;
 const RUNS = 50;
-const PATIENCE_MS = 150; // that the whole view is waited for before a part of it is shown
 let seen = false; // whether the whole view was shown before
 const details = new Map(); // ended runs do not change, so their verdicts are fetched once
 
@@ -34,7 +33,7 @@ export async function load(_route, signal) {
   });
   data.waiting = complete;
   // A refresh waits for all of it: what is on the page stays until then.
-  await (seen ? complete : Promise.race([complete, new Promise((resolve) => { setTimeout(resolve, PATIENCE_MS); })]));
+  if (seen) await complete;
   return data;
 }
 
