@@ -138,13 +138,15 @@ def _unterminated(
 
 
 def _has_lone_return(data: bytes) -> bool:
+    if data.endswith(b"\r"):
+        return True
     array = np.frombuffer(data, np.uint8)
     for start in range(0, len(array) - 1, _PASS):
         part = array[start : start + _PASS + 1]
         returns = part[:-1] == RETURN
         if np.count_nonzero(returns) != np.count_nonzero(returns & (part[1:] == NEWLINE)):
             return True
-    return bool(array[-1] == RETURN)
+    return False
 
 
 def record_spans(data: bytes, delimiter: int, quote: int | None) -> tuple[I64, I64]:

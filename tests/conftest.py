@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import select
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from adapters.lake import BlobLake, connect
+from devhost.azurite import DEFAULT_PORTS
 from domain import lake_paths
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -28,6 +32,29 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_runtest_teardown() -> None:
     """The Azure ML SDK leaves its cloud's name in the environment; hosts of later tests would not know that cloud."""
     os.environ.pop("AZUREML_CURRENT_CLOUD", None)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _well_known_ports_taken() -> Iterator[None]:
+    """Hosts of tests take free ports, for two that share the well-known ones take them from each other at a restart."""
+    held = []
+    for port in DEFAULT_PORTS:
+        with contextlib.suppress(OSError):  # another worker holds it, or a developer's own Azurite
+            held.append(socket.create_server(("127.0.0.1", port)))
+    ended = threading.Event()
+
+    def accept() -> None:
+        while not ended.is_set():
+            for server in select.select(held, [], [], 0.2)[0]:
+                server.accept()[0].close()
+
+    thread = threading.Thread(target=accept, daemon=True)
+    thread.start()
+    yield
+    ended.set()
+    thread.join()
+    for server in held:
+        server.close()
 
 
 @pytest.fixture(scope="session")

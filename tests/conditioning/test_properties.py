@@ -70,6 +70,8 @@ def in_order(raw: str) -> bytes:
 @given(_RECORDS, _NEWLINE, st.integers(1, 200))
 @example(['001,2017-11-06,1.5,"a', 'b"'], "\r\n", 7)
 @example(['"', ""], "\n", 1)
+@example(["A", "A"], "\r", 1)
+@example(["A", "A"], "\r\n", 1)
 def test_every_record_ends_once_and_the_block_size_never_shows(
     records: list[str], newline: str, block_bytes: int
 ) -> None:

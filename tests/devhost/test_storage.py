@@ -123,7 +123,7 @@ def test_azurite_is_started_again_when_it_dies(sample: SampleHost) -> None:
     first = sample.state.azurite
     assert first is not None
     os.kill(first["pid"], signal.SIGKILL)
-    eventually(lambda: "azurite died" in sample.log and sample.log.count("devhost azurite") == 2)
+    eventually(lambda: "devhost azurite died" in sample.log and sample.log.count("devhost azurite pid=") == 2)
     upload(sample, "landing", "after/the/crash.csv", "still here")
     assert eventually(lambda: records(sample, "arrived"))[0]["text"] == "still here"
 
