@@ -115,7 +115,7 @@ class WebFront:
     async def _webhook(self, kind: str, sink: EventSink, request: web.BaseRequest, _values: Values) -> web.Response:
         name = request.query.get("functionName", "").removeprefix("Host.Functions.")
         function = self._index.find(name)
-        if function is None or function.trigger.type != kind:
+        if function is None or function not in self._index.with_trigger(kind):
             return web.Response(status=404, text=f"cannot find function: '{name}'")
         what = request.headers.get("aeg-event-type", "").lower()
         if what == "unsubscribe":

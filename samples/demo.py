@@ -52,6 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--once", action="store_true", help="end after the summary")
     options = parser.parse_args(arguments)
     console = Console(highlight=False, width=None if sys.stdout.isatty() else PLAIN_WIDTH)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # whoever ends the demo ends its host
     try:
         return _Demo(console, options).run()
     except (DemoError, HostError, ShelfcastError) as error:
@@ -108,8 +109,6 @@ class _Demo:
             self.console.print(f"page: {host.url}/api/ops/?code={host.key}")
             if not self.once:
                 self.console.print("serving until Ctrl-C" if host.is_ours else "another process keeps serving")
-                # Whoever ends the demo ends its host; only now, since the expression engine sets a handler of its own.
-                signal.signal(signal.SIGTERM, signal.default_int_handler)
                 while host.is_ours:
                     host.check()
                     time.sleep(1)

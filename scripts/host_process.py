@@ -86,14 +86,20 @@ class HostProcess:
             # A session of its own: Ctrl-C is for the caller, who ends the host in order.
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
                                              env=environment, cwd=_ROOT, start_new_session=True)  # fmt: skip
+        try:
+            self._wait_until_ready(timeout)
+        except BaseException:  # a caller who is told to end, too, leaves no host behind
+            self.stop()
+            raise
+        return self.url
+
+    def _wait_until_ready(self, timeout: float) -> None:
         deadline = time.monotonic() + timeout
-        while time.monotonic() < deadline:
+        while not (self.answers() and self.state.pid == self.pid):
             self.check()
-            if self.answers() and self.state.pid == self._process.pid:
-                return self.url
+            if time.monotonic() > deadline:
+                raise HostError(f"The host is not ready after {timeout} s; its log is {self.log_file}.")
             time.sleep(_POLL_SECONDS)
-        self.stop()
-        raise HostError(f"The host is not ready after {timeout} s; its log is {self.log_file}.")
 
     def check(self) -> None:
         """Raise HostError with the host's last lines if it was started here and has ended."""

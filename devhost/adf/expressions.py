@@ -12,6 +12,7 @@ import importlib.util
 import json
 import os
 import re
+import signal
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -92,7 +93,10 @@ def _engine() -> tuple[Any, Any, Any]:
 def load_engine() -> None:
     """Load the engine now. Raises ExpressionEngineUnavailable naming the remedy."""
     with _LOCK:
+        ended_by = signal.getsignal(signal.SIGTERM)
         _engine()
+        with contextlib.suppress(ValueError, TypeError):  # not the main thread, or a handler that is not Python's
+            signal.signal(signal.SIGTERM, ended_by)  # .NET takes the signal for itself
 
 
 def is_dynamic(text: str) -> bool:

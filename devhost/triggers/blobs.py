@@ -56,7 +56,8 @@ class Blobs:
     def __init__(self, bindings: Bindings, store: Store, background: Background) -> None:
         self._bindings, self._store, self._background = bindings, store, background
         self._functions = {f.name: f for f in bindings.index.with_trigger("blobTrigger")}
-        self._paths = {f.name: BlobPath(f.trigger.text("path")) for f in self._functions.values()}
+        all_triggers = (f for f in bindings.index.functions if f.trigger.type == "blobTrigger")
+        self._paths = {f.name: BlobPath(f.trigger.text("path")) for f in all_triggers}
         self._slots = asyncio.Semaphore(_PARALLEL)
 
     def start(self) -> None:

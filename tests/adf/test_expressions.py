@@ -106,3 +106,22 @@ def test_a_machine_without_the_engine_is_told_what_to_do(tmp_path: Path) -> None
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
     assert "expression engine cannot be loaded" in told.stdout
     assert "pip install data-factory-testing-framework" in told.stdout
+
+
+def test_loading_the_engine_leaves_the_process_its_signals() -> None:
+    """.NET takes SIGTERM for itself; whoever ends a pipeline run by it must end what the run has started."""
+    code = (
+        "import os, signal\n"
+        "from devhost.adf.expressions import evaluate, load_engine, Bindings\n"
+        "signal.signal(signal.SIGTERM, signal.default_int_handler)\n"
+        "load_engine()\n"
+        "try:\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    signal.pause()\n"
+        "except KeyboardInterrupt:\n"
+        "    print(evaluate('@toUpper(pipeline().RunId)', Bindings(pipeline={'RunId': 'ended in order'})))\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert ended.stdout.strip() == "ENDED IN ORDER", ended

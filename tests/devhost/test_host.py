@@ -188,3 +188,13 @@ def test_full_disk_ends_the_host_with_one_line(tmp_path: Path, host: HostFactory
     assert os.environ.get("EFFECTS") is None
     sample.start()
     sample.finish("o0")
+
+
+def test_host_that_is_not_ready_in_time_is_ended(tmp_path: Path) -> None:
+    """Also when the caller is told to end while the host starts: nothing is left behind."""
+    app = write_app(tmp_path / "app", f"{HEAD}import time\ntime.sleep(60)\n")
+    host = HostProcess(app, tmp_path / "data")
+    with pytest.raises(HostError, match="not ready after"):
+        host.start(timeout=0.5)
+    with pytest.raises(ProcessLookupError):
+        os.kill(host.pid, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import signal
@@ -106,6 +107,45 @@ def test_event_grid_webhooks(sample: SampleHost) -> None:
     eventually(lambda: len(records(sample, "arrived")) == 2)
     del body[0]["data"]["eTag"]  # type: ignore[attr-defined]
     assert sample.call("POST", f"{WEBHOOK}/blobs?functionName=Host.Functions.arrived", body, notify)[0] == 400
+
+
+def test_disabled_function_is_only_run_by_hand(host: HostFactory) -> None:
+    sample = host("storage", **{"AzureWebJobs_arrived_Disabled": "true"})
+    upload(sample, "landing", "w/x/y.csv", "by hand")
+    notify = {"aeg-event-type": "Notification"}
+    path = f"{WEBHOOK}/blobs?functionName=Host.Functions.arrived"
+    assert sample.call("POST", path, [], notify)[0] == 404  # Event Grid keeps the event and tries again
+    assert sample.call("POST", "/admin/functions/arrived", {"input": "landing/w/x/y.csv"})[0] == 202
+    assert eventually(lambda: records(sample, "arrived"))[0]["text"] == "by hand"
+
+
+def test_outputs_of_an_activity(host: HostFactory, tmp_path: Path) -> None:
+    """Its result goes to the orchestration, and what it sets to where its bindings say."""
+    app = tmp_path / "app"
+    app.mkdir()
+    (app / "host.json").write_text('{"version": "2.0"}')
+    (app / "local.settings.json").write_text('{"Values": {"LAKE": "UseDevelopmentStorage=true"}}')
+    (app / "function_app.py").write_text(
+        "import azure.functions as func\n"
+        "import azure.durable_functions as df\n"
+        "app = df.DFApp()\n"
+        "@app.orchestration_trigger(context_name='context')\n"
+        "def chain(context):\n"
+        "    return (yield context.call_activity('note', 'hello'))\n"
+        "@app.activity_trigger(input_name='text')\n"
+        "@app.blob_output(arg_name='copy', path='notes/last.txt', connection='LAKE')\n"
+        "@app.queue_output(arg_name='told', queue_name='told', connection='LAKE')\n"
+        "def note(text: str, copy: func.Out[str], told: func.Out[str]) -> str:\n"
+        "    copy.set(text)\n"
+        "    told.set(text + ' all')\n"
+        "    return text.upper()\n"
+    )
+    sample = host(app)
+    assert sample.finish(sample.begin("chain")) == "HELLO"
+    assert blobs(sample).get_blob_client("notes", "last.txt").download_blob().readall() == b"hello"
+    assert sample.state.azurite is not None
+    queue = QueueClient.from_connection_string(sample.state.azurite["connection_string"], "told")
+    assert base64.b64decode(next(iter(queue.receive_messages())).content) == b"hello all"
 
 
 def test_timer_fires_and_missed_one_is_past_due(sample: SampleHost) -> None:
