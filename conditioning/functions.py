@@ -13,6 +13,7 @@ import azure.functions as func
 
 from domain import activity_names as names
 from domain.errors import BadRequest, ShelfcastError
+from domain.runs import MAX_REASON
 from domain.tracing import parse_traceparent
 from http_api import OPERATOR, READER, ROUTE_AUTH, answer, caller, json_body, number, respond
 
@@ -33,9 +34,18 @@ def _condition(data: dict[str, Any]) -> dict[str, Any]:
 
 
 def _with_correlation_id(req: func.HttpRequest, body: dict[str, Any]) -> dict[str, Any]:
-    """Give the call a correlation id: what its caller says, else the trace that it belongs to, else a new one."""
+    """Give the call a correlation id: what its caller says, else the trace that it belongs to, else a new one.
+
+    Raise BadRequest for what can be none.
+    """
     trace = parse_traceparent(req.headers.get("traceparent"))
-    given = body.get("correlation_id") or req.headers.get("x-correlation-id") or (trace and trace.trace_id)
+    said = body.get("correlation_id", "")
+    if not isinstance(said, str) or len(said) > MAX_REASON:
+        raise BadRequest(
+            f"correlation_id must be text of at most {MAX_REASON} characters", field="correlation_id",
+            value=str(said)[:80], remedy="leave it out or send an id",
+        )  # fmt: skip
+    given = said or req.headers.get("x-correlation-id") or (trace and trace.trace_id)
     return {**body, "correlation_id": given or uuid.uuid4().hex}
 
 
@@ -139,7 +149,9 @@ def show_gate(req: func.HttpRequest) -> func.HttpResponse:
 
     def body() -> func.HttpResponse:
         caller(req, READER)
-        failed = json_body(req).get("failed_sources", [])
+        asked = _with_correlation_id(req, json_body(req))
+        _log.info("%s asks for the data gate of %s", asked["correlation_id"], req.route_params["sales_week"])
+        failed = asked.get("failed_sources", [])
         if not isinstance(failed, list) or not all(isinstance(name, str) for name in failed):
             raise BadRequest(
                 "failed_sources must be a list of source names", field="failed_sources", value=str(failed)[:80],
