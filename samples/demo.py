@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from adapters.lake import BlobLake, connect
+from devhost.adf.errors import ExpressionEngineUnavailable
+from devhost.adf.expressions import load_engine
 from devhost.errors import HostError
 from domain import lake_paths
 from domain.errors import ShelfcastError
@@ -95,6 +97,8 @@ class _Demo:
             "SCENARIO_FILE": self.sample.scenario_file, "DATA_DIR": str(self.data / "local"),
             "CODE_VERSION": code_version(), "TRAIN_EFFORT": os.environ.get("TRAIN_EFFORT") or self.sample.effort,
         }
+        with suppress(ExpressionEngineUnavailable):  # told of when it is needed
+            load_engine()  # before there is a host: while .NET loads, SIGTERM ends this process as it stands
         with DemoHost(ROOT, self.data, self.port, settings) as host:
             with self._timed("start the host"):
                 lake = connect(host.lake_connection)
@@ -156,7 +160,7 @@ class _Demo:
 
     def _pipeline(self, lake: BlobLake, host: DemoHost) -> str:
         """Execute the Data Factory pipeline; return the run's id, or nothing where its engine cannot run here."""
-        from devhost.adf.runner import Event, ExpressionEngineUnavailable, Factory, Options, run_pipeline
+        from devhost.adf.runner import Event, Factory, Options, run_pipeline
 
         def show(event: Event) -> None:
             if event.kind == "activity_ended" and not self.console.is_terminal:
