@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from conditioning.batches import I64
-from conditioning.column_blocks import I32, ColumnBlock, Mask
+from conditioning.column_blocks import I32, ColumnBlock
 from conditioning.spool import Scratch, Spool
 
 _CODE_TYPES = (np.uint8, np.uint16, np.int32)
@@ -27,10 +27,6 @@ class AcceptedColumn:
     lines: pa.Array
     ids: I32  # empty where the column had ceased to count cells
 
-    def pick(self, rows: Mask) -> AcceptedColumn:
-        """Return the rows of the mask."""
-        return AcceptedColumn(self.codes[rows], self.lines, self.ids)
-
 
 @dataclass(frozen=True)
 class AcceptedBlock:
@@ -38,10 +34,6 @@ class AcceptedBlock:
 
     numbers: I64
     columns: Sequence[AcceptedColumn]
-
-    def pick(self, rows: Mask) -> AcceptedBlock:
-        """Return the rows of the mask."""
-        return AcceptedBlock(self.numbers[rows], [column.pick(rows) for column in self.columns])
 
 
 class AcceptedRows:
@@ -57,7 +49,10 @@ class AcceptedRows:
 
     def add(self, columns: Sequence[ColumnBlock], numbers: I64) -> None:
         """Take the kept rows of one block."""
-        arrays: list[npt.NDArray[Any]] = [numbers.astype(np.int64, copy=False)]
+        gaps = np.diff(numbers, prepend=numbers[:1])  # small and positive but where a source gathers its records
+        if gaps.min() >= 0 and gaps.max() < 256:
+            gaps = gaps.astype(np.uint8)
+        arrays: list[npt.NDArray[Any]] = [numbers[:1], gaps]
         for column in columns:
             lines = column.cells.lines()
             kind = next(kind for kind in _CODE_TYPES if len(lines) <= np.iinfo(kind).max)
@@ -69,14 +64,14 @@ class AcceptedRows:
     def blocks(self) -> Iterator[AcceptedBlock]:
         """Yield the rows, block by block."""
         for data, _ in self._spool.blocks():
-            numbers, *arrays = _unpack(data)
+            first, gaps, *arrays = _unpack(data)
             columns = []
             for codes, offsets, texts, ids in zip(*[iter(arrays)] * 4, strict=True):
                 buffers = [None, pa.py_buffer(offsets), pa.py_buffer(texts)]
                 columns.append(
                     AcceptedColumn(codes, pa.Array.from_buffers(pa.binary(), len(offsets) - 1, buffers), ids)
                 )
-            yield AcceptedBlock(numbers, columns)
+            yield AcceptedBlock(first + np.cumsum(gaps, dtype=np.int64), columns)
 
     def discard(self) -> None:
         """Give memory and scratch space back."""

@@ -13,6 +13,7 @@ from itertools import accumulate
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 
 @cache
@@ -36,6 +37,11 @@ def integers(values: npt.NDArray[np.int32] | npt.NDArray[np.int64]) -> pa.Array:
     """Return an integer array that shares the values' memory."""
     kind = pa.int32() if values.dtype == np.int32 else pa.int64()
     return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(np.ascontiguousarray(values))])
+
+
+def decimals(values: npt.NDArray[np.int64]) -> pa.Array:
+    """Return integers as text in a binary array."""
+    return pc.cast(pc.cast(integers(values), pa.string()), pa.binary())
 
 
 def mask(rows: npt.NDArray[np.bool_]) -> pa.Array:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +13,7 @@ import pyarrow as pa
 from conditioning.record_tokens import TokenText
 
 I64 = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
 Reason = tuple[str, str, str, str]
 """Code, column, offending value, what was expected."""
 
@@ -29,6 +30,59 @@ class Broken(NamedTuple):
     weight: int = 1  # 0: a further row of a record that is counted already
 
 
+@dataclass(frozen=True)
+class Refused:
+    """Records that have no place in the table, each with its reason: many share one."""
+
+    numbers: I64
+    reasons: Sequence[Reason]
+    which: I64  # reason of each record
+    raw: Sequence[bytes]  # raw text of each record in UTF-8
+    counted: Mask  # False: a further row of a record that is counted already
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+
+def refused(numbers: Sequence[int], reasons: Sequence[Reason], raw: Sequence[bytes]) -> Refused:
+    """Return records, each with a reason of its own, as refused."""
+    places: dict[Reason, int] = {}
+    which = [places.setdefault(reason, len(places)) for reason in reasons]
+    return Refused(
+        np.array(numbers, np.int64), list(places), np.array(which, np.int64), raw, np.ones(len(which), np.bool_)
+    )
+
+
+def as_refused(broken: Sequence[Broken]) -> Refused:
+    """Return broken records as refused."""
+    found = refused(
+        [item.number for item in broken],
+        [(item.code, item.column, item.value, item.expected) for item in broken],
+        [item.raw.encode("utf-8", "replace") for item in broken],
+    )
+    return replace(found, counted=np.array([item.weight != 0 for item in broken], np.bool_))
+
+
+def in_order(parts: Sequence[Refused]) -> Refused:
+    """Join refused records in the order of the file."""
+    if len(parts) == 1:
+        return parts[0]
+    numbers = np.concatenate([part.numbers for part in parts])
+    order = np.argsort(numbers, kind="stable")
+    begins = np.cumsum([0, *(len(part.reasons) for part in parts)])
+    raw = [text for part in parts for text in part.raw]
+    return Refused(
+        numbers[order],
+        [reason for part in parts for reason in part.reasons],
+        np.concatenate([part.which + begin for part, begin in zip(parts, begins, strict=False)])[order],
+        [raw[place] for place in order.tolist()],
+        np.concatenate([part.counted for part in parts])[order],
+    )
+
+
+NONE_REFUSED = as_refused([])
+
+
 @dataclass
 class Batch:
     """Some consecutive records. `columns[i]` belongs to the i-th field; None = the file lacks the column.
@@ -40,8 +94,8 @@ class Batch:
 
     columns: list[pa.Array | None]
     numbers: I64
-    raw: Callable[[I64], list[str]]
-    broken: Sequence[Broken] = field(default_factory=list)
+    raw: Callable[[I64], list[bytes]]  # raw text of some rows in UTF-8
+    broken: Refused = NONE_REFUSED
     token_text: TokenText | None = None
     weights: I64 | None = None
     gathered: Sequence[Sequence[tuple[int, str]]] = ()
@@ -51,16 +105,19 @@ class Batch:
         """How many records have cells."""
         return len(self.numbers)
 
-    def refuse(self, rows: I64, reasons: Sequence[Reason]) -> list[Broken]:
-        """Return the input records of some rows as refused, each for the reason of its row."""
-        found = [
-            Broken(number, *reason, raw)
-            for number, reason, raw in zip(self.numbers[rows].tolist(), reasons, self.raw(rows), strict=True)
-        ]
+    def refuse(self, rows: I64, reasons: Sequence[Reason], which: I64) -> Refused:
+        """Return the input records of some rows as refused; `which` is the reason of each row."""
+        found = Refused(self.numbers[rows], reasons, which, self.raw(rows), np.ones(len(rows), np.bool_))
         if self.weights is None:
             return found
-        for place, row in enumerate(rows.tolist()):
-            others = self.gathered[row]
-            found[place] = found[place]._replace(weight=int(self.weights[row]) - len(others))
-            found += [Broken(number, *reasons[place], raw) for number, raw in others]
-        return found
+        others = [
+            (reason, *other) for reason, row in zip(which, rows.tolist(), strict=True) for other in self.gathered[row]
+        ]
+        gathered = np.array([len(self.gathered[row]) for row in rows.tolist()], np.int64)
+        return Refused(
+            np.concatenate([found.numbers, np.array([number for _, number, _ in others], np.int64)]),
+            reasons,
+            np.concatenate([which, np.array([reason for reason, _, _ in others], np.int64)]),
+            [*found.raw, *(text.encode("utf-8", "replace") for _, _, text in others)],
+            np.concatenate([self.weights[rows] != gathered, np.ones(len(others), np.bool_)]),
+        )

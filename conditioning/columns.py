@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from conditioning.hashing import U64, hash_texts
 from conditioning.reading import Reading, Rule
 from conditioning.reasons import Reject
 from conditioning.record_tokens import TokenText
-from conditioning.standard_csv import quoted
+from conditioning.standard_csv import all_quoted, quoted
 from conditioning.values import identity_pattern
 
 DISTINCT_LIMIT = 65_536
@@ -119,17 +119,29 @@ class Column:
             cells = arrow_arrays.binary(fresh)
             if token_text is not None:
                 cells = token_text.all_unquoted(cells)
-            for place, token, number in zip(places, fresh, self._ids_of(cells), strict=True):
-                found[place] = memo[token] = number
+            numbers = self._ids_of(cells)
+            memo.update(zip(fresh, numbers, strict=True))
+            for place, number in zip(places, numbers, strict=True):
+                found[place] = number
         return found  # type: ignore[return-value]
 
-    def _ids_of(self, cells: pa.Array) -> Iterator[int]:
-        ids = self._ids
-        for cell, unchanged in zip(cells.to_pylist(), self.unchanged(cells).tolist(), strict=True):
+    def _ids_of(self, cells: pa.Array) -> Sequence[int]:
+        ids, raw, unchanged = self._ids, cells.to_pylist(), self.unchanged(cells)
+        if unchanged.all() and ids.keys().isdisjoint(raw) and len(set(raw)) == len(raw):
+            texts = [cell.decode() for cell in raw]
+            if self._value_ids.keys().isdisjoint(texts):  # column of very many cells: nothing to look up
+                numbers = range(len(self.texts), len(self.texts) + len(texts))
+                self.texts += texts
+                self._value_ids.update(zip(texts, numbers, strict=True))
+                ids.update(zip(raw, numbers, strict=True))
+                return numbers
+        found = []
+        for cell, is_value in zip(raw, unchanged.tolist(), strict=True):
             number = ids.get(cell)
             if number is None:
-                number = ids[cell] = self._value_id(cell.decode()) if unchanged else self._judged_id(cell)
-            yield number
+                number = ids[cell] = self._value_id(cell.decode()) if is_value else self._judged_id(cell)
+            found.append(number)
+        return found
 
     def _value_id(self, text: str) -> int:
         number = self._value_ids.setdefault(text, len(self.texts))
@@ -179,14 +191,7 @@ class Column:
         if have < len(self.texts):
             fresh = arrow_arrays.binary([text.encode() for text in self.texts[have:]])
             self._hashes = np.concatenate([self._hashes, hash_texts(fresh)])
-            odd = arrow_arrays.as_bool(pc.match_substring_regex(fresh, '[,"\r\n]'))
-            if odd.any():
-                mask = arrow_arrays.mask(odd)
-                needing = fresh.filter(mask).to_pylist()
-                fresh = pc.replace_with_mask(
-                    fresh, mask, arrow_arrays.binary([quoted(text.decode()).encode() for text in needing])
-                )
-            added = pc.binary_join_element_wise(fresh, _COMMA, _NOTHING)
+            added = pc.binary_join_element_wise(all_quoted(fresh), _COMMA, _NOTHING)
             self._values = pa.concat_arrays([self._values, added])
         return self._hashes, self._values
 

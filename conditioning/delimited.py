@@ -10,12 +10,12 @@ import numpy as np
 import pyarrow as pa
 
 from conditioning import arrow_arrays
-from conditioning.batches import Batch, Broken
+from conditioning.batches import NONE_REFUSED, Batch, Broken, Reason, as_refused, refused
 from conditioning.dialect import Delimited
 from conditioning.headers import Layout
 from conditioning.raw_input import Stream
 from conditioning.reasons import FileRefused
-from conditioning.record_blocks import BLOCK_BYTES, I64, Block, record_blocks
+from conditioning.record_blocks import BLOCK_BYTES, I32, I64, Block, record_blocks
 from conditioning.record_tokens import Records, TokenText, records_of
 
 LONGEST_RECORD = 1 << 20  # a record beyond it is quarantined: no table has one, a lost quote or line end does
@@ -34,8 +34,12 @@ def raw_text(data: bytes) -> str:
     return text if len(text) <= RAW_TEXT_LIMIT else text[:RAW_TEXT_LIMIT] + " [cut]"
 
 
-def _raw_texts(data: bytes, starts: I64, ends: I64) -> list[str]:
-    return [raw_text(data[start:end]) for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
+def _raw_texts(data: bytes, starts: I32, ends: I32) -> list[bytes]:
+    records = [data[start:end] for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
+    return [
+        record if record.isascii() and len(record) <= RAW_TEXT_LIMIT else raw_text(record).encode()
+        for record in records
+    ]
 
 
 class DelimitedReader:
@@ -83,7 +87,7 @@ class DelimitedReader:
     def _batches(self, block: Block, *, last: bool) -> Iterator[Batch]:
         """Yield the block's records, very short ones in several batches: refused ones cost more than their bytes."""
         data = block.data
-        records = records_of(data, self._delimiter, block.toggles)
+        records = records_of(block)
         if self._skip:
             dropped = min(self._skip, len(records))
             records, self._skip = records.pick(slice(dropped, None)), self._skip - dropped
@@ -109,11 +113,12 @@ class DelimitedReader:
     def _quickly(self, data: bytes, records: Records, numbers: I64) -> Batch:
         """Take the cells where they lie; a record of another shape than the header's is broken."""
         fits = (records.widths == self._layout.width) & (records.ends - records.starts <= LONGEST_RECORD)
-        broken: list[Broken] = []
+        broken = NONE_REFUSED
         if not fits.all():
-            for index in np.flatnonzero(~fits).tolist():
-                record = data[int(records.starts[index]) : int(records.ends[index])]
-                broken.append(self._misshapen(int(numbers[index]), int(records.widths[index]), record))
+            odd = np.flatnonzero(~fits)
+            starts, ends = records.starts[odd], records.ends[odd]
+            faults = map(self._misshapen, records.widths[odd].tolist(), (ends - starts).tolist())
+            broken = refused(numbers[odd].tolist(), list(faults), _raw_texts(data, starts, ends))
             rows = np.flatnonzero(fits)
             records, numbers = records.pick(rows), numbers[rows]
         return Batch(
@@ -124,12 +129,11 @@ class DelimitedReader:
             self._token_text,
         )
 
-    def _misshapen(self, number: int, cells: int, record: bytes) -> Broken:
-        if len(record) > LONGEST_RECORD:
-            most = f"at most {LONGEST_RECORD} bytes"
-            return Broken(number, "record_too_long", "", f"{len(record)} bytes", most, raw_text(record))
+    def _misshapen(self, cells: int, length: int) -> Reason:
+        if length > LONGEST_RECORD:
+            return "record_too_long", "", f"{length} bytes", f"at most {LONGEST_RECORD} bytes"
         code = "too_few_cells" if cells < self._layout.width else "too_many_cells"
-        return Broken(number, code, "", str(cells), f"{self._layout.width} cells", raw_text(record))
+        return code, "", str(cells), f"{self._layout.width} cells"
 
     def _cells(self, record: bytes) -> list[str]:
         text = record.decode("latin-1").replace("\r\n", "\n")
@@ -145,7 +149,7 @@ class DelimitedReader:
         )
         return [cell for row in reader for cell in row]
 
-    def _slowly(self, data: bytes, starts: I64, ends: I64, numbers: I64) -> Batch:
+    def _slowly(self, data: bytes, starts: I32, ends: I32, numbers: I64) -> Batch:
         """Parse record by record: for odd dialects, monstrous records, and blocks that Arrow refuses."""
         csv.field_size_limit(LONGEST_RECORD)
         broken: list[Broken] = []
@@ -154,7 +158,7 @@ class DelimitedReader:
         for index, (start, end) in enumerate(zip(starts.tolist(), ends.tolist(), strict=True)):
             record = data[start:end]
             if end - start > LONGEST_RECORD:
-                broken.append(self._misshapen(int(numbers[index]), 0, record))
+                broken.append(Broken(int(numbers[index]), *self._misshapen(0, len(record)), raw_text(record)))
                 continue
             try:
                 cells = self._cells(record)
@@ -164,7 +168,8 @@ class DelimitedReader:
                 )
                 continue
             if len(cells) != self._layout.width:
-                broken.append(self._misshapen(int(numbers[index]), len(cells), record))
+                fault = self._misshapen(len(cells), len(record))
+                broken.append(Broken(int(numbers[index]), *fault, raw_text(record)))
                 continue
             kept.append(index)
             rows.append([cell.encode("latin-1") for cell in cells])
@@ -176,5 +181,5 @@ class DelimitedReader:
             columns,
             numbers[kept] if kept else numbers[:0],
             lambda chosen: _raw_texts(data, starts[kept][chosen], ends[kept][chosen]),
-            broken,
+            as_refused(broken),
         )

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from operator import itemgetter
 from typing import Any
 
-from conditioning.batches import Broken
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from conditioning import arrow_arrays
+from conditioning.batches import I64, Reason, Refused
 from conditioning.spool import Scratch, Spool
-from conditioning.standard_csv import QUARANTINE_COLUMNS, line, one_line, quoted
+from conditioning.standard_csv import QUARANTINE_COLUMNS, all_quoted, line, one_line, quoted
 
 EXAMPLES = 5  # records named per reason in the outcome
 _REASONS_KEPT = 10_000
+_HARMLESS = "^[ -*,./0-<>?A-~][ -~]*$"  # printable ASCII that `one_line` leaves as it is
+_NOTHING = arrow_arrays.scalar(b"")
 
 
 class QuarantineList:
@@ -21,8 +27,8 @@ class QuarantineList:
     def __init__(self, source_file: str, scratch: Callable[[], Scratch]) -> None:
         self.by_reason: Counter[str] = Counter()
         self.examples: dict[str, list[dict[str, Any]]] = {}
-        self._end = f",{quoted(source_file)}\n"
-        self._reasons: dict[tuple[str, str, str, str], str] = {}  # how a reason reads, for most are met often
+        self._end = arrow_arrays.scalar(f",{quoted(source_file)}\n".encode("utf-8", "replace"))
+        self._reasons: dict[Reason, bytes] = {}  # how a reason reads, for most are met often
         self._lines = Spool(scratch)
 
     @property
@@ -30,31 +36,41 @@ class QuarantineList:
         """How many records are on the list."""
         return self._lines.rows
 
-    def add(self, refused: list[Broken]) -> None:
+    def add(self, refused: Refused) -> None:
         """Put the refused records of one block on the list, in the order of the file."""
-        refused.sort(key=itemgetter(0))
-        lines = []
-        for number, code, column, value, expected, raw, _ in refused:
-            reason = self._reasons.get((code, column, value, expected))
-            if reason is None:
-                reason = self._reason(code, column, value, expected)
-            lines.append(f"{number}{reason}{quoted(one_line(raw))}{self._end}")
-        self._lines.write("".join(lines).encode("utf-8", "replace"), len(lines))
-        self.by_reason.update(item.code for item in refused if item.weight)
-        for code in dict.fromkeys(map(itemgetter(1), refused)):
-            examples = self.examples.setdefault(code, [])
-            if len(examples) < EXAMPLES:
-                examples += [
-                    {"row": item.number, "field": item.column, "value": item.value[:200], "expected": item.expected}
-                    for item in refused
-                    if item.code == code
-                ][: EXAMPLES - len(examples)]
+        if not len(refused):
+            return
+        reasons = [self._reasons.get(reason) or self._reason(reason) for reason in refused.reasons]
+        lines = pc.binary_join_element_wise(
+            arrow_arrays.decimals(refused.numbers),
+            arrow_arrays.binary(reasons).take(arrow_arrays.integers(refused.which)),
+            _visible(arrow_arrays.binary(refused.raw)),
+            self._end,
+            _NOTHING,
+        )
+        self._lines.write(lines.buffers()[2].to_pybytes(), len(lines))
+        codes = list(dict.fromkeys(code for code, *_ in refused.reasons))
+        code_of = np.array([codes.index(code) for code, *_ in refused.reasons], np.int64)[refused.which]
+        counts = np.bincount(code_of[refused.counted], minlength=len(codes)).tolist()
+        met, first = np.unique(code_of, return_index=True)
+        for place in met[np.argsort(first)].tolist():  # in the order of the file, whatever the blocks
+            if counts[place]:
+                self.by_reason[codes[place]] += counts[place]
+            self._show(codes[place], refused, np.flatnonzero(code_of == place))
 
-    def _reason(self, code: str, column: str, value: str, expected: str) -> str:
+    def _show(self, code: str, refused: Refused, rows: I64) -> None:
+        examples = self.examples.setdefault(code, [])
+        for row in rows[: EXAMPLES - len(examples)].tolist():
+            _, column, value, expected = refused.reasons[refused.which[row]]
+            number = int(refused.numbers[row])
+            examples.append({"row": number, "field": column, "value": value[:200], "expected": expected})
+
+    def _reason(self, reason: Reason) -> bytes:
         if len(self._reasons) >= _REASONS_KEPT:
             self._reasons.clear()
-        text = f",{code},{quoted(column)},{quoted(one_line(value))},{quoted(expected)},"
-        self._reasons[code, column, value, expected] = text
+        code, column, value, expected = reason
+        text = f",{code},{quoted(column)},{quoted(one_line(value))},{quoted(expected)},".encode("utf-8", "replace")
+        self._reasons[reason] = text
         return text
 
     def write(self, write: Callable[[bytes], object]) -> int:
@@ -67,3 +83,12 @@ class QuarantineList:
     def discard(self) -> None:
         """Give scratch space back."""
         self._lines.discard()
+
+
+def _visible(raw: pa.Array) -> pa.Array:
+    """Return raw texts as cells of one line; nearly all are so as they are."""
+    odd = pc.invert(pc.match_substring_regex(raw, _HARMLESS))
+    if pc.any(odd).as_py():
+        texts = [one_line(text.decode()).encode() for text in raw.filter(odd).to_pylist()]
+        raw = pc.replace_with_mask(raw, odd, arrow_arrays.binary(texts))
+    return all_quoted(raw)

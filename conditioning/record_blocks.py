@@ -3,29 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
 
+from conditioning.overlap import ahead
 from conditioning.raw_input import Stream, read_up_to
 from conditioning.reasons import FileRefused
 
+I32 = npt.NDArray[np.int32]
 I64 = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
 
 BLOCK_BYTES = 6 << 20
 MAX_RECORD_BYTES = 16 << 20  # no line end within this many bytes: the file cannot be what it says
 NEWLINE, RETURN = 10, 13
 _NO_TOGGLES = np.zeros(0, np.int64)
-_PASS = 1 << 18  # bytes looked at together: they and what is found of them stay near the processor
+_PASS = 1 << 17  # bytes looked at together: they and what is found of them stay near the processor
 
 
 @dataclass(frozen=True)
 class Block:
-    """Whole records as bytes, and where its quotes open and close cells."""
+    """Some whole records: where their delimiters and line feeds are, and where quotes open and close cells."""
 
-    data: bytes
+    data: bytes  # what lies behind the last mark is of the next block
+    marks: I32  # delimiters and line feeds, those within quotes too
+    breaks: Mask  # which of them are line feeds
     toggles: I64
+
+
+def places_of(data: bytes, *wanted: int) -> I32:
+    """Return where any of some bytes are."""
+    array = np.frombuffer(data, np.uint8)
+    found = [np.zeros(0, np.int32)]
+    for start in range(0, len(array), _PASS):
+        part = array[start : start + _PASS]
+        marked = part == wanted[0]
+        for byte in wanted[1:]:
+            marked |= part == byte
+        places = np.flatnonzero(marked)
+        places += start
+        found.append(places.astype(np.int32))
+    return np.concatenate(found)
 
 
 def quote_toggles(data: bytes, delimiter: int, quote: int) -> I64:
@@ -35,7 +58,7 @@ def quote_toggles(data: bytes, delimiter: int, quote: int) -> I64:
     right, and that is proven here for all quotes at once; only where it fails the quotes are walked one by one.
     """
     array = np.frombuffer(data, np.uint8)
-    quotes = np.flatnonzero(array == quote)
+    quotes = places_of(data, quote).astype(np.int64)
     if not len(quotes):
         return quotes
     before = array[quotes - 1]
@@ -82,47 +105,62 @@ def record_blocks(
     stream: Stream, name: str, delimiter: int, quote: int | None, block_bytes: int = BLOCK_BYTES
 ) -> Iterator[Block]:
     """Yield the stream as blocks of whole records; lone carriage returns become line feeds."""
-    rest, line, ended, held = b"", 1, False, b""
-    while not ended:
-        fresh = read_up_to(stream, block_bytes)
-        ended = not fresh
-        fresh = held + fresh
+    read = partial(read_up_to, stream, block_bytes)
+    with closing(ahead(chain(iter(read, b""), [b""]))) as pieces:
+        yield from _blocks_of(pieces, name, delimiter, quote)
+
+
+def _blocks_of(pieces: Iterator[bytes], name: str, delimiter: int, quote: int | None) -> Iterator[Block]:
+    """Yield blocks; the last of the pieces is empty."""
+    rest, lines, held = b"", 0, b""
+    for piece in pieces:
+        ended = not piece
+        fresh = held + piece
         held = b""
-        if b"\r" in fresh:
-            if fresh.endswith(b"\r") and not ended:  # its line feed may be the next byte
-                fresh, held = fresh[:-1], b"\r"
-            if _has_lone_return(fresh):
-                fresh = fresh.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        if fresh.endswith(b"\r") and not ended:  # its line feed may be the next byte
+            fresh, held = fresh[:-1], b"\r"
         data = rest + fresh if rest else fresh
+        marks, breaks = _marks(data, delimiter)
+        if _has_lone_return(data, marks[breaks]):
+            data = rest + fresh.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+            marks, breaks = _marks(data, delimiter)
         if ended:
             data = data.rstrip(b"\x1a")  # the end-of-file mark of old systems
             if data and not data.endswith(b"\n"):
                 data += b"\n"
+            marks, breaks = _marks(data, delimiter)
         end, toggles = last_record_end(data, delimiter, quote)
         if end == 0 and len(data) > MAX_RECORD_BYTES:
             raise FileRefused(
                 "record_too_long",
-                f"{name}: no record ends within {MAX_RECORD_BYTES >> 20} MB after line {line}",
+                f"{name}: no record ends within {MAX_RECORD_BYTES >> 20} MB after line {lines + 1}",
                 file=name,
-                row=line,
+                row=lines + 1,
             )
         rest = data[end:]
         if ended and rest:
-            yield from _unterminated(data, end, toggles, name, delimiter, quote, line)
+            yield from _unterminated(data, end, toggles, name, delimiter, quote, lines + 1)
             return
         if end:
-            block = data[:end] if rest else data
-            line += int(np.count_nonzero(np.frombuffer(block, np.uint8) == NEWLINE))
-            del data, fresh  # while the block is worked on, nothing else of its size is held
-            yield Block(block, toggles)
+            within = int(np.searchsorted(marks, end))
+            block = Block(data, marks[:within], breaks[:within], toggles)
+            lines += int(np.count_nonzero(block.breaks))
+            del data, fresh, piece, marks, breaks  # while the block is worked on, nothing else of its size is held
+            yield block
             del block
+
+
+def _marks(data: bytes, delimiter: int) -> tuple[I32, Mask]:
+    """Return the places of delimiters and line feeds, and which of them are line feeds."""
+    marks = places_of(data, NEWLINE, delimiter)
+    return marks, np.take(np.frombuffer(data, np.uint8), marks) == NEWLINE
 
 
 def _unterminated(
     data: bytes, end: int, toggles: I64, name: str, delimiter: int, quote: int | None, line: int
 ) -> Iterator[Block]:
     if end:
-        yield Block(data[:end], toggles)
+        yield Block(data, *_marks(data[:end], delimiter), toggles)
     assert quote is not None
     opened = int(quote_toggles(data, delimiter, quote)[-1])
     at_line = line + data.count(b"\n", 0, opened)
@@ -137,31 +175,11 @@ def _unterminated(
     )
 
 
-def _has_lone_return(data: bytes) -> bool:
-    if data.endswith(b"\r"):
-        return True
+def _has_lone_return(data: bytes, breaks: I32) -> bool:
+    """Say whether a carriage return is not followed by one of the line feeds."""
+    if b"\r" not in data:
+        return False
     array = np.frombuffer(data, np.uint8)
-    for start in range(0, len(array) - 1, _PASS):
-        part = array[start : start + _PASS + 1]
-        returns = part[:-1] == RETURN
-        if np.count_nonzero(returns) != np.count_nonzero(returns & (part[1:] == NEWLINE)):
-            return True
-    return False
-
-
-def record_spans(data: bytes, delimiter: int, quote: int | None) -> tuple[I64, I64]:
-    """Return (starts, ends) of the records of a block, blank lines left out, line ends excluded."""
-    array = np.frombuffer(data, np.uint8)
-    breaks = np.flatnonzero(array == NEWLINE)
-    if quote is not None and quote in data:
-        toggles = quote_toggles(data, delimiter, quote)
-        breaks = breaks[np.searchsorted(toggles, breaks) % 2 == 0]
-    starts = np.empty(len(breaks), np.int64)
-    starts[:1] = 0
-    starts[1:] = breaks[:-1] + 1
-    ends = breaks.astype(np.int64)
-    filled = ends > starts
-    returned = filled & (array[np.maximum(ends - 1, 0)] == RETURN)
-    ends = ends - returned
-    keep = ends > starts
-    return (starts, ends) if keep.all() else (starts[keep], ends[keep])
+    before = np.take(array, np.maximum(breaks - 1, 0))
+    returns = sum(np.count_nonzero(array[at : at + _PASS] == RETURN) for at in range(0, len(array), _PASS))
+    return returns != np.count_nonzero(before == RETURN)

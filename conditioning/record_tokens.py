@@ -16,11 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from conditioning import arrow_arrays
-from conditioning.record_blocks import NEWLINE, RETURN
-
-I64 = npt.NDArray[np.int64]
-
-_FEW_QUOTES = 4096  # so many are looked at one by one, which is quicker than all marks at once
+from conditioning.record_blocks import I32, I64, RETURN, Block
 
 
 @dataclass(frozen=True)
@@ -28,10 +24,10 @@ class Records:
     """Some records of a block, blank lines left out: where each lies and which tokens are its cells."""
 
     tokens: pa.Array
-    starts: I64
-    ends: I64  # line ends excluded
-    first: I64  # place of the record's first token
-    widths: I64  # how many cells it has
+    starts: I32
+    ends: I32  # line ends excluded
+    first: I32  # place of the record's first token
+    widths: I32  # how many cells it has
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -42,47 +38,41 @@ class Records:
 
     def column(self, position: int) -> pa.Array:
         """Return the tokens of one column; every record must have it."""
-        return self.tokens.take(arrow_arrays.integers((self.first + position).astype(np.int32)))
+        return pc.take(self.tokens, arrow_arrays.integers(self.first + np.int32(position)), boundscheck=False)
 
 
-def records_of(data: bytes, delimiter: int, toggles: I64) -> Records:
+def records_of(block: Block) -> Records:
     """Find the records of a block that starts and ends outside of quotes and ends with a line feed."""
-    array = np.frombuffer(data, np.uint8)
-    marked = array == NEWLINE
-    marked |= array == delimiter
-    if len(toggles) <= _FEW_QUOTES:
-        for opened, closed in zip(toggles[0::2].tolist(), toggles[1::2].tolist(), strict=True):
-            marked[opened:closed] = False
-        marks = np.flatnonzero(marked)
-    else:
-        marks = _outside(np.flatnonzero(marked), toggles)
+    array = np.frombuffer(block.data, np.uint8)
+    marks, breaks = block.marks, block.breaks
+    if len(block.toggles):
+        quoted = _within(marks, block.toggles)
+        if len(quoted):
+            marks, breaks = np.delete(marks, quoted), np.delete(breaks, quoted)
     offsets = np.zeros(len(marks) + 1, np.int32)
-    np.add(marks, 1, out=offsets[1:], casting="unsafe")
-    tokens = pa.Array.from_buffers(pa.binary(), len(marks), [None, pa.py_buffer(offsets), pa.py_buffer(data)])
-    last = np.flatnonzero(array[marks] == NEWLINE)
-    first = np.zeros(len(last), np.int64)
+    np.add(marks, 1, out=offsets[1:])
+    tokens = pa.Array.from_buffers(pa.binary(), len(marks), [None, pa.py_buffer(offsets), pa.py_buffer(block.data)])
+    last = np.flatnonzero(breaks).astype(np.int32)
+    first = np.zeros(len(last), np.int32)
     first[1:] = last[:-1] + 1
     ends = marks[last]
-    starts = np.zeros(len(last), np.int64)
+    starts = np.zeros(len(last), np.int32)
     starts[1:] = ends[:-1] + 1
     filled = ends > starts
-    ends = ends - (filled & (array[np.maximum(ends - 1, 0)] == RETURN))
+    ends -= filled & (array[np.maximum(ends - 1, 0)] == RETURN)
     records = Records(tokens, starts, ends, first, last - first + 1)
     filled = ends > starts
     return records if filled.all() else records.pick(np.flatnonzero(filled))
 
 
-def _outside(marks: I64, toggles: I64) -> I64:
-    """Leave out the marks between an opening and a closing quote."""
+def _within(marks: I32, toggles: I64) -> I64:
+    """Return the places of the marks between an opening and a closing quote."""
     places = np.searchsorted(marks, toggles)
     opened, closed = places[0::2], places[1::2]
     lengths = closed - opened
-    holding = lengths > 0
-    if not holding.any():
-        return marks
-    opened, lengths = opened[holding], lengths[holding]
     before = np.cumsum(lengths) - lengths
-    return np.delete(marks, np.arange(int(lengths.sum())) + np.repeat(opened - before, lengths))
+    found: I64 = np.arange(int(lengths.sum())) + np.repeat(opened - before, lengths)
+    return found
 
 
 class TokenText:

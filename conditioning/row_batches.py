@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from conditioning import arrow_arrays
-from conditioning.batches import Batch, Broken
+from conditioning.batches import Batch, Broken, as_refused
 from conditioning.delimited import RAW_TEXT_LIMIT
 from conditioning.dialect import Row, Rows
 from conditioning.headers import Layout
@@ -48,8 +48,8 @@ def _batch(kept: list[Row], broken: list[Broken], layout: Layout) -> Batch:
     return Batch(
         columns,
         np.array([row.number for row in kept], np.int64),
-        lambda rows: [kept[row].raw[:RAW_TEXT_LIMIT] for row in rows],
-        list(broken),
+        lambda rows: [kept[row].raw[:RAW_TEXT_LIMIT].encode("utf-8", "replace") for row in rows],
+        as_refused(broken),
         weights=None if bool((weights == 1).all()) else weights,
         gathered=[row.gathered for row in kept],
     )

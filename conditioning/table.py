@@ -10,27 +10,30 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from conditioning import arrow_arrays
 from conditioning.accepted_rows import AcceptedBlock, AcceptedRows
-from conditioning.batches import I64, Batch, Broken, Reason
+from conditioning.batches import I64, Batch, Reason, Refused, in_order
 from conditioning.cell_checks import sort_key
 from conditioning.column_blocks import ColumnBlock
 from conditioning.columns import Column
 from conditioning.contract import Contract
-from conditioning.data_lines import DataLines
+from conditioning.data_lines import BlockLines, DataLines
 from conditioning.dedupe import Duplicates, KeyLog, merged
 from conditioning.hashing import CONTENT, KEY, KEY_CHECK, U64, fold, hash_values, mix
 from conditioning.headers import Layout
+from conditioning.overlap import behind
 from conditioning.quarantine_list import QuarantineList
 from conditioning.reading import WeekBounds
 from conditioning.spool import Scratch
-from conditioning.standard_csv import DUPLICATE_COLUMNS, line, quoted
+from conditioning.standard_csv import DUPLICATE_COLUMNS, all_quoted, line, quoted
 from conditioning.values import make_rule
 
 _SECOND = np.uint64(0x5851F42D4C957F2D)
 _NO_TEXT = hash_values([""])[0]
+_COMMA, _TRUE_OR_FALSE = arrow_arrays.scalar(b","), arrow_arrays.binary([b"false", b"true"])
 
 Write = Callable[[bytes], object]
 
@@ -85,7 +88,7 @@ class Table:
         self._keys = [[names.index(name) for name in key] for key in contract.keys]
         self._logs = [KeyLog() if memory_rows is None else KeyLog(memory_rows, memory_rows) for _ in self._keys]
         self._row_rules = [(rule, [names.index(name) for name in rule.columns]) for rule in contract.row_rules]
-        self._source_file = source_file
+        self._duplicate_end = arrow_arrays.scalar(f"{quoted(source_file)}\n".encode())
         self._lines = DataLines(source_file)
         self._content = [0, 0]
         self._accepted = AcceptedRows(scratch)
@@ -117,29 +120,32 @@ class Table:
         for block in blocks:
             if block.bad is not None:
                 bad |= block.bad
-        rejected: list[Broken] = list(batch.broken)
+        refused = [batch.broken]
         if bad.any():
-            rejected += self._refusals(batch, blocks, np.flatnonzero(bad))
+            refused.append(self._refusals(batch, blocks, np.flatnonzero(bad)))
         if not self._row_rules:
             self._emit(batch, blocks, np.flatnonzero(~bad) if bad.any() else None)
         else:
-            self._emit_checked(batch, blocks, bad, rejected)
-        self._quarantine.add(rejected)
+            refused.append(self._emit_checked(batch, blocks, bad))
+        self._quarantine.add(in_order(refused))
         self.counts.by_reason = self._quarantine.by_reason
         self.counts.quarantined = self._quarantine.by_reason.total()
 
-    def _refusals(self, batch: Batch, blocks: Sequence[ColumnBlock], rows: I64) -> list[Broken]:
+    def _refusals(self, batch: Batch, blocks: Sequence[ColumnBlock], rows: I64) -> Refused:
         none = np.zeros(len(rows), np.bool_)
         first = np.stack([none if block.bad is None else block.bad[rows] for block in blocks]).argmax(axis=0)
         for position in self._excluding:  # what is left out on purpose is not bad for any other reason
             first[self._left_out(blocks[position], rows)] = position
-        found: list[Broken] = []
+        order = np.argsort(first, kind="stable")
+        rows, first = rows[order], first[order]
+        reasons: list[Reason] = []
+        which = np.empty(len(rows), np.int64)
         for position in np.unique(first).tolist():
-            hit = rows[first == position]
-            codes = blocks[position].codes[hit].tolist()
-            reasons = {code: self._reason(blocks[position], position, code) for code in set(codes)}
-            found += batch.refuse(hit, [reasons[code] for code in codes])
-        return found
+            hit = first == position
+            codes, places = np.unique(blocks[position].codes[rows[hit]], return_inverse=True)
+            which[hit] = places + len(reasons)
+            reasons += [self._reason(blocks[position], position, code) for code in codes.tolist()]
+        return batch.refuse(rows, reasons, which)
 
     def _reason(self, block: ColumnBlock, position: int, code: int) -> Reason:
         reject, shown = block.cells.refusal(code)
@@ -151,9 +157,7 @@ class Table:
             return np.zeros(len(rows), np.bool_)
         return np.array([block.bad[row] and block.refusal(row)[0].code == "excluded_value" for row in rows], np.bool_)
 
-    def _emit_checked(
-        self, batch: Batch, blocks: list[ColumnBlock], bad: npt.NDArray[np.bool_], rejected: list[Broken]
-    ) -> None:
+    def _emit_checked(self, batch: Batch, blocks: list[ColumnBlock], bad: npt.NDArray[np.bool_]) -> Refused:
         """Apply the rules across fields, row by row: contracts that have them are of small sources."""
         good = np.flatnonzero(~bad)
         texts = {
@@ -166,9 +170,9 @@ class Table:
             if fault is not None:
                 failed.append(row)
                 faults.append(("fields_disagree", *fault))
-        rejected += batch.refuse(np.array(failed, np.int64), faults)
         bad[failed] = True
         self._emit(batch, blocks, np.flatnonzero(~bad) if bad.any() else None)
+        return batch.refuse(np.array(failed, np.int64), faults, np.arange(len(failed)))
 
     def _disagreement(self, cells: dict[int, str]) -> tuple[str, str, str] | None:
         for _, positions in self._row_rules:
@@ -226,6 +230,10 @@ class Table:
 
     def finish(self, write: Write, write_duplicate: Write) -> None:
         """Write the data without the rows that repeat a key, and the list of those rows."""
+        with behind(write) as write_behind:
+            self._finish(write_behind, write_duplicate)
+
+    def _finish(self, write: Write, write_duplicate: Write) -> None:
         write(self.header())
         write_duplicate(line(DUPLICATE_COLUMNS).encode())
         found = [log.duplicates() for log in self._logs]
@@ -234,47 +242,45 @@ class Table:
         duplicates = merged(found)
         start = at = 0
         for block in self._accepted.blocks():
+            lines = self._lines.of(block)
             upto = int(np.searchsorted(duplicates.ordinals, start + len(block.numbers)))
+            kept = None
             if upto > at:
                 which = slice(at, upto)
-                repeated = np.zeros(len(block.numbers), np.bool_)
-                repeated[duplicates.ordinals[which] - start] = True
-                self._book_duplicates(block.pick(repeated), duplicates, which, write_duplicate)
-                start += len(block.numbers)
-                block = block.pick(~repeated)  # noqa: PLW2901
-            else:
-                start += len(block.numbers)
-            for lines in self._lines.of(block):
-                write(lines)
-            self.rows += len(block.numbers)
+                repeated = duplicates.ordinals[which] - start
+                kept = np.delete(np.arange(len(block.numbers)), repeated)
+                self._book_duplicates(block, repeated, duplicates, which)
+                write_duplicate(self._duplicate_lines(block, lines, repeated, duplicates, which))
+            for text in lines.of(kept):
+                write(text.buffers()[2].to_pybytes())
+            start += len(block.numbers)
+            self.rows += len(block.numbers) if kept is None else len(kept)
             at = upto
 
-    def _book_duplicates(
-        self, block: AcceptedBlock, duplicates: Duplicates, which: slice, write_duplicate: Write
-    ) -> None:
-        firsts, identical = duplicates.first_numbers[which].tolist(), duplicates.identical[which].tolist()
-        weights = [self._weights.get(ordinal, 1) for ordinal in duplicates.ordinals[which].tolist()]
-        self.counts.conditioned -= sum(weights)
-        self.counts.duplicates += sum(weights)
-        self.counts.conflicting_duplicates += sum(
-            weight for weight, same in zip(weights, identical, strict=True) if not same
-        )
+    def _book_duplicates(self, block: AcceptedBlock, repeated: I64, duplicates: Duplicates, which: slice) -> None:
+        weights = np.array([self._weights.get(place, 1) for place in duplicates.ordinals[which].tolist()], np.int64)
+        self.counts.conditioned -= int(weights.sum())
+        self.counts.duplicates += int(weights.sum())
+        self.counts.conflicting_duplicates += int(weights[~duplicates.identical[which]].sum())
         self._add_content(duplicates.content[which], -1)
         for column, cells in zip(self._columns, block.columns, strict=True):
             lengths = arrow_arrays.as_int32(pc.binary_length(cells.lines))
-            column.uncount(cells.ids, lengths == len(","), np.bincount(cells.codes, minlength=len(lengths)))
-        source_file = quoted(self._source_file)
-        text = b"".join(self._lines.of(block)).decode()
-        write_duplicate(
-            "".join(
-                [
-                    f"{number},{first},{'true' if same else 'false'},{quoted(line_text)},{source_file}\n"
-                    for number, first, same, line_text in zip(
-                        block.numbers.tolist(), firsts, identical, text.split("\n"), strict=False
-                    )
-                ]
-            ).encode()
+            times = np.bincount(cells.codes[repeated], minlength=len(lengths))
+            column.uncount(cells.ids, lengths == len(","), times)
+
+    def _duplicate_lines(
+        self, block: AcceptedBlock, lines: BlockLines, repeated: I64, duplicates: Duplicates, which: slice
+    ) -> bytes:
+        texts = pa.concat_arrays(list(lines.of(repeated)))
+        listed = pc.binary_join_element_wise(
+            arrow_arrays.decimals(block.numbers[repeated]),
+            arrow_arrays.decimals(duplicates.first_numbers[which]),
+            _TRUE_OR_FALSE.take(arrow_arrays.integers(duplicates.identical[which].astype(np.int64))),
+            all_quoted(pc.binary_slice(texts, 0, -1)),
+            self._duplicate_end,
+            _COMMA,
         )
+        return bytes(listed.buffers()[2].to_pybytes())
 
     def content_hash(self) -> str:
         """Return a hash of all rows' rule columns, whatever their order, file or row numbers (after `finish`)."""

@@ -6,7 +6,8 @@ from conditioning.batches import Broken
 from conditioning.delimited import raw_text
 from conditioning.dialect import FixedWidth, ReadContext, Row, Rows
 from conditioning.raw_input import Stream
-from conditioning.record_blocks import record_blocks, record_spans
+from conditioning.record_blocks import NEWLINE, record_blocks
+from conditioning.record_tokens import records_of
 
 
 def read_fixed_width(stream: Stream, context: ReadContext, dialect: FixedWidth) -> Rows:
@@ -14,9 +15,9 @@ def read_fixed_width(stream: Stream, context: ReadContext, dialect: FixedWidth) 
     encoding = dialect.encoding or "utf-8"
     shortest = max(start for _, start, _ in dialect.columns)
     number = 0
-    for block in record_blocks(stream, context.file, 10, None):
-        starts, ends = record_spans(block.data, 10, None)
-        for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
+    for block in record_blocks(stream, context.file, NEWLINE, None):
+        records = records_of(block)
+        for start, end in zip(records.starts.tolist(), records.ends.tolist(), strict=True):
             number += 1
             record = block.data[start:end]
             if len(record) > 1 << 16:

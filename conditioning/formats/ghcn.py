@@ -17,7 +17,8 @@ from conditioning.batches import Broken
 from conditioning.delimited import raw_text
 from conditioning.dialect import ReadContext, Row, Rows
 from conditioning.raw_input import Stream
-from conditioning.record_blocks import record_blocks, record_spans
+from conditioning.record_blocks import record_blocks
+from conditioning.record_tokens import records_of
 
 ELEMENTS = ("TMAX", "TMIN", "PRCP", "SNOW", "AWND")
 COLUMNS = ("zip", "date", *ELEMENTS)
@@ -124,8 +125,8 @@ def _fault(value: _Value, first: str, last: str) -> tuple[str, str, str, str]:
 def _lines(stream: Stream, file: str) -> Iterator[tuple[int, str]]:
     number = 0
     for block in record_blocks(stream, file, 44, None):
-        starts, ends = record_spans(block.data, 44, None)
-        for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
+        records = records_of(block)
+        for start, end in zip(records.starts.tolist(), records.ends.tolist(), strict=True):
             number += 1
             yield number, raw_text(block.data[start:end])
 

@@ -17,7 +17,8 @@ from benchmarks.dirty_deliveries import CONTRACT, generate
 from conditioning import columns, delimited
 from conditioning.contract import parse_contract
 from conditioning.local_run import condition_file, rules_of_contract
-from conditioning.record_blocks import last_record_end, record_spans
+from conditioning.record_blocks import last_record_end, record_blocks
+from conditioning.record_tokens import records_of
 from tests.conditioning.conftest import ORDERS
 
 _CELLS = st.sampled_from(
@@ -117,8 +118,10 @@ def test_the_standard_csv_is_a_fixed_point(records: list[str]) -> None:
 def test_records_are_cut_as_the_csv_module_cuts_them(text: str) -> None:
     data = (text + "\n").encode()
     end, _ = last_record_end(data, ord(","), ord('"'))
-    starts, ends = record_spans(data[:end], ord(","), ord('"'))
-    ours = [data[start:stop].decode() for start, stop in zip(starts.tolist(), ends.tolist(), strict=True)]
+    ours = []
+    for block in record_blocks(io.BytesIO(data[:end]), "file.csv", ord(","), ord('"')):
+        found = records_of(block)
+        ours += [block.data[start:stop].decode() for start, stop in zip(found.starts, found.ends, strict=True)]
     theirs, held = [], io.StringIO(data[:end].decode(), newline="")
     lines = list(held)
     at = 0
