@@ -18,6 +18,7 @@ from domain.metrics import tally
 from domain.runs import RunRequest
 from domain.scenario import Scenario
 from orchestrators import runs
+from orchestrators.ledger import RunLedger
 from settings import Settings
 from tests.orchestrators.conftest import ROOT, ScriptedServices, StepClock
 from tests.orchestrators.durable_driver import Driver, Fuse, Fused, Instance
@@ -237,3 +238,15 @@ def make_world(lake: Any, regions: int = 1, formats: Sequence[str] = ("large",),
 
 def raise_error(error: ShelfcastError) -> None:
     raise error
+
+
+def document(world: World, run_id: str) -> dict[str, Any]:
+    return RunLedger(world.services.lake).run(run_id)
+
+
+def items(world: World, run_id: str, phase: str = "train") -> dict[str, Any]:
+    return (RunLedger(world.services.lake).jobs(run_id, phase) or {"items": {}})["items"]
+
+
+def versions_in(world: World, stage: str) -> set[str]:
+    return {version.name for version in world.services.registry.models() if version.stage == stage}
