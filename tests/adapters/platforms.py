@@ -12,6 +12,7 @@ from adapters.azureml_client import AzureMl
 from adapters.jobs_azureml import AzureMlJobs
 from adapters.jobs_local import LocalJobs
 from adapters.jobs_local_folders import JobFolder
+from domain.errors import Unavailable
 from domain.job_states import JobSpec, JobStatus
 from domain.ports import Jobs
 from tests.control_plane.server import ControlPlane
@@ -105,3 +106,14 @@ def ended(jobs: Jobs, names: Iterable[str], seconds: float = 120.0) -> dict[str,
 
     until(all_ended, seconds)
     return found
+
+
+def submit_until_taken(platform: AzurePlatform, name: str = f"{RUN}-r01-large-fast", tries: int = 40) -> int:
+    """What a durable retry does; return how many tries it took."""
+    for number in range(1, tries + 1):
+        try:
+            platform.jobs.submit(job(name))
+        except Unavailable:
+            continue
+        return number
+    raise AssertionError(f"{name} was not taken in {tries} tries")
