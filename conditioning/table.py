@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import pairwise, repeat
 from typing import Any
 
 import numpy as np
@@ -236,46 +236,38 @@ class Table:
     def _finish(self, write: Write, write_duplicate: Write) -> None:
         write(self.header())
         write_duplicate(line(DUPLICATE_COLUMNS).encode())
-        found = [log.duplicates() for log in self._logs]
-        for log in self._logs:
-            log.close()
-        duplicates = merged(found)
-        start = at = 0
-        for block in self._accepted.blocks():
-            lines = self._lines.of(block)
-            upto = int(np.searchsorted(duplicates.ordinals, start + len(block.numbers)))
-            kept = None
-            if upto > at:
-                which = slice(at, upto)
-                repeated = duplicates.ordinals[which] - start
-                kept = np.delete(np.arange(len(block.numbers)), repeated)
-                self._book_duplicates(block, repeated, duplicates, which)
-                write_duplicate(self._duplicate_lines(block, lines, repeated, duplicates, which))
+        start = 0
+        found = zip(*(log.duplicates() for log in self._logs), strict=True) if self._logs else repeat(())
+        for block, by_key in zip(self._accepted.blocks(), found, strict=bool(self._logs)):
+            lines, duplicates, kept = self._lines.of(block), merged(by_key), None
+            if len(duplicates.rows):
+                self._book_duplicates(start, block, duplicates)
+                write_duplicate(self._duplicate_lines(block, lines, duplicates))
+                kept = np.delete(np.arange(len(block.numbers)), duplicates.rows)
             for text in lines.of(kept):
                 write(text.buffers()[2].to_pybytes())
             start += len(block.numbers)
-            self.rows += len(block.numbers) if kept is None else len(kept)
-            at = upto
+            self.rows += len(block.numbers) - len(duplicates.rows)
+        for log in self._logs:
+            log.close()
 
-    def _book_duplicates(self, block: AcceptedBlock, repeated: I64, duplicates: Duplicates, which: slice) -> None:
-        weights = np.array([self._weights.get(place, 1) for place in duplicates.ordinals[which].tolist()], np.int64)
+    def _book_duplicates(self, start: int, block: AcceptedBlock, duplicates: Duplicates) -> None:
+        weights = np.array([self._weights.get(start + row, 1) for row in duplicates.rows.tolist()], np.int64)
         self.counts.conditioned -= int(weights.sum())
         self.counts.duplicates += int(weights.sum())
-        self.counts.conflicting_duplicates += int(weights[~duplicates.identical[which]].sum())
-        self._add_content(duplicates.content[which], -1)
+        self.counts.conflicting_duplicates += int(weights[~duplicates.identical].sum())
+        self._add_content(duplicates.content, -1)
         for column, cells in zip(self._columns, block.columns, strict=True):
             lengths = arrow_arrays.as_int32(pc.binary_length(cells.lines))
-            times = np.bincount(cells.codes[repeated], minlength=len(lengths))
+            times = np.bincount(cells.codes[duplicates.rows], minlength=len(lengths))
             column.uncount(cells.ids, lengths == len(","), times)
 
-    def _duplicate_lines(
-        self, block: AcceptedBlock, lines: BlockLines, repeated: I64, duplicates: Duplicates, which: slice
-    ) -> bytes:
-        texts = pa.concat_arrays(list(lines.of(repeated)))
+    def _duplicate_lines(self, block: AcceptedBlock, lines: BlockLines, duplicates: Duplicates) -> bytes:
+        texts = pa.concat_arrays(list(lines.of(duplicates.rows)))
         listed = pc.binary_join_element_wise(
-            arrow_arrays.decimals(block.numbers[repeated]),
-            arrow_arrays.decimals(duplicates.first_numbers[which]),
-            _TRUE_OR_FALSE.take(arrow_arrays.integers(duplicates.identical[which].astype(np.int64))),
+            arrow_arrays.decimals(block.numbers[duplicates.rows]),
+            arrow_arrays.decimals(duplicates.first_numbers),
+            _TRUE_OR_FALSE.take(arrow_arrays.integers(duplicates.identical.astype(np.int64))),
             all_quoted(pc.binary_slice(texts, 0, -1)),
             self._duplicate_end,
             _COMMA,

@@ -176,23 +176,23 @@ def test_duplicates_are_the_same_in_memory_and_on_disk() -> None:
 
     rng = np.random.default_rng(3)
     keys = hash_values([str(number) for number in rng.integers(0, 4000, 10_000)])
+    keys[9_000:] = keys[0]  # one key over and over
+    checks = keys ^ rng.integers(0, 2, 10_000).astype(np.uint64)  # keys of which only 64 bits agree are two
     content_hashes = hash_values([str(number) for number in rng.integers(0, 3, 10_000)])
-    found = []
+    seen: dict[tuple[int, int], int] = {}
+    expected = []
+    for row, key in enumerate(zip(keys.tolist(), checks.tolist(), strict=True)):
+        if key in seen:
+            expected.append((row, seen[key] + 1, bool(content_hashes[row] == content_hashes[seen[key]])))
+        seen.setdefault(key, row)
     for memory_rows, pass_rows in ((10**6, 10**6), (100, 777)):
         log = KeyLog(memory_rows, pass_rows)
         for start in range(0, 10_000, 1000):
             part = slice(start, start + 1000)
-            log.add(keys[part], content_hashes[part], keys[part], np.arange(start, start + 1000) + 1)
-        found.append(log.duplicates())
+            log.add(keys[part], content_hashes[part], checks[part], np.arange(start, start + 1000) + 1)
+        found = []
+        for block, item in enumerate(log.duplicates()):
+            rows = (item.rows + 1000 * block).tolist()
+            found += list(zip(rows, item.first_numbers.tolist(), item.identical.tolist(), strict=True))
         log.close()
-    seen: dict[int, int] = {}
-    expected = []
-    for ordinal, key in enumerate(keys.tolist()):
-        if key in seen:
-            expected.append((ordinal, seen[key] + 1, bool(content_hashes[ordinal] == content_hashes[seen[key]])))
-        seen.setdefault(key, ordinal)
-    for item in found:
-        assert (
-            list(zip(item.ordinals.tolist(), item.first_numbers.tolist(), item.identical.tolist(), strict=True))
-            == expected
-        )
+        assert found == expected
