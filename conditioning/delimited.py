@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 from collections.abc import Iterator
 
 import numpy as np
@@ -137,17 +136,7 @@ class DelimitedReader:
 
     def _cells(self, record: bytes) -> list[str]:
         text = record.decode("latin-1").replace("\r\n", "\n")
-        dialect = self._dialect
-        reader = csv.reader(
-            io.StringIO(text, newline=""),
-            delimiter=dialect.delimiter,
-            quotechar=dialect.quote or None,
-            quoting=csv.QUOTE_MINIMAL if dialect.quote else csv.QUOTE_NONE,
-            skipinitialspace=dialect.skip_initial_space,
-            escapechar=dialect.escape or None,
-            doublequote=not dialect.escape,
-        )
-        return [cell for row in reader for cell in row]
+        return [cell for row in self._dialect.records(text) for cell in row]
 
     def _slowly(self, data: bytes, starts: I32, ends: I32, numbers: I64) -> Batch:
         """Parse record by record: for odd dialects, monstrous records, and blocks that Arrow refuses."""

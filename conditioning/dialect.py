@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -43,6 +45,18 @@ class Delimited:
     skip_initial_space: bool = False
     escape: str = ""
     sniffed: bool = False
+
+    def records(self, text: str) -> Iterator[list[str]]:
+        """Yield the records of some text, read by the csv module, which raises csv.Error for what is no record."""
+        return csv.reader(
+            io.StringIO(text, newline=""),
+            delimiter=self.delimiter,
+            quotechar=self.quote or None,
+            quoting=csv.QUOTE_MINIMAL if self.quote else csv.QUOTE_NONE,
+            skipinitialspace=self.skip_initial_space,
+            escapechar=self.escape or None,
+            doublequote=not self.escape,
+        )
 
 
 @dataclass(frozen=True)

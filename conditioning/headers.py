@@ -149,27 +149,20 @@ def layout(
 def _check_new_names(file: str, names: Sequence[str], row: int) -> None:
     """Refuse column names that the data cannot take over: met twice, the engine's own, or no printable text."""
     for at, name in enumerate(names):
-        if name in names[:at] or name in PROVENANCE:
-            again = "appears twice in the header" if name in names[:at] else "is a name that the engine adds itself"
-            raise FileRefused(
-                "duplicate_header",
-                f"{file}: column {name!r} {again}",
-                file=file,
-                row=row,
-                field=name,
-                value=list(names),
-                remedy="rename the column",
-            )
-        if not name.isprintable() or name[0] in "=+-@":
-            raise FileRefused(
+        if name in names[:at]:
+            code, fault, remedy = "duplicate_header", "appears twice in the header", "rename the column"
+        elif name in PROVENANCE:
+            code, fault, remedy = "duplicate_header", "is a name that the engine adds itself", "rename the column"
+        elif not name.isprintable() or name[0] in "=+-@":
+            code, fault, remedy = (
                 "header_mismatch",
-                f"{file}: column {name!r} is no name that data may have",
-                file=file,
-                row=row,
-                field=name,
-                value=list(names),
-                remedy="rename the column to plain text",
+                "is no name that data may have",
+                "rename the column to plain text",
             )
+        else:
+            continue
+        message = f"{file}: column {name!r} {fault}"
+        raise FileRefused(code, message, file=file, row=row, field=name, value=list(names), remedy=remedy)
 
 
 def mismatch(

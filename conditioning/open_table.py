@@ -326,17 +326,8 @@ def first_records(head: bytes, dialect: Delimited, most: int = HEADER_SEARCH_ROW
         text = whole.decode("cp1252", "replace")
     text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\0", "")
     records: list[list[str]] = []
-    reader = csv.reader(
-        io.StringIO(text, newline=""),
-        delimiter=dialect.delimiter,
-        quotechar=dialect.quote or None,
-        quoting=csv.QUOTE_MINIMAL if dialect.quote else csv.QUOTE_NONE,
-        skipinitialspace=dialect.skip_initial_space,
-        escapechar=dialect.escape or None,
-        doublequote=not dialect.escape,
-    )
     try:
-        for cells in reader:
+        for cells in dialect.records(text):
             if cells and not (dialect.comment and cells[0].startswith(dialect.comment)):
                 records.append(cells)
             if len(records) > most:

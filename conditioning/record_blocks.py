@@ -23,7 +23,7 @@ BLOCK_BYTES = 6 << 20
 MAX_RECORD_BYTES = 16 << 20  # no line end within this many bytes: the file cannot be what it says
 NEWLINE, RETURN = 10, 13
 _NO_TOGGLES = np.zeros(0, np.int64)
-_PASS = 1 << 17  # bytes looked at together: they and what is found of them stay near the processor
+_PASS = 1 << 16  # bytes looked at together: they and what is found of them stay near the processor
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,9 @@ def places_of(data: bytes, *wanted: int) -> I32:
         marked = part == wanted[0]
         for byte in wanted[1:]:
             marked |= part == byte
-        places = np.flatnonzero(marked)
-        places += start
-        found.append(places.astype(np.int32))
+        places = np.flatnonzero(marked).astype(np.int32)
+        places += np.int32(start)
+        found.append(places)
     return np.concatenate(found)
 
 
