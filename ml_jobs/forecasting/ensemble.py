@@ -22,20 +22,23 @@ from ml_jobs.forecasting.tuning import DEFAULT, Tuning
 from ml_jobs.forecasting.windows import Origins
 
 Matrix = np.ndarray[Any, np.dtype[np.float32]]
-Mask = np.ndarray[Any, np.dtype[np.bool_]]
 WEIGHT_GRID = np.linspace(0.0, 1.0, 11)
 
 
 @dataclass(frozen=True)
 class SegmentRows:
-    """All ready rows of one segment, with what both members need."""
+    """What one segment learns from: rows whose forecast would have been published, with what both members need."""
 
     values: Matrix  # unscaled features in the pooled net's order
     codes: IntArray
     level: Matrix
     units: Matrix
     week: IntArray
-    scored: Mask  # the series was active at that week's origin, so a forecast of it would have been published
+
+    @property
+    def whole(self) -> bool:
+        """Whether units are sold by the piece and not by weight or share."""
+        return bool((self.units == np.rint(self.units)).all())
 
 
 @dataclass(frozen=True)
@@ -52,17 +55,19 @@ class Ensemble:
 
     members: Members
     net_weight: float
+    whole_units: bool  # forecasts are pulled to whole numbers
 
     def forecast(self, scaling: Scaling, values: Matrix, codes: IntArray, level: Matrix) -> dict[str, FloatArray]:
         """Return units of both members and of the ensemble, never below zero; `scaling` is the pooled net's."""
+        logs = self.logs(scaling, values, codes, level)
+        return {name: to_units(own, whole=self.whole_units) for name, own in logs.items()}
+
+    def logs(self, scaling: Scaling, values: Matrix, codes: IntArray, level: Matrix) -> dict[str, FloatArray]:
+        """Return the same in log1p units, as the members make them."""
         base, scaled = level.astype(np.float64), scaling.apply(values)
         lasso = base + self.members.lasso.predict(scaled)
         net = base + self.members.net.ratio(self.members.net.hidden(scaled, codes)).astype(np.float64)
-        return {
-            "ensemble": to_units(blend(lasso, net, self.net_weight)),
-            "lasso": to_units(lasso),
-            "embedding_net": to_units(net),
-        }
+        return {"ensemble": blend(lasso, net, self.net_weight), "lasso": lasso, "embedding_net": net}
 
 
 @dataclass(frozen=True)
@@ -96,21 +101,21 @@ def train(
 ) -> tuple[Ensemble, Judged, Choices]:
     """Fit, choose, judge and fit again; see the module's steps. Some rows must lie before the choosing weeks."""
     fits = _Fits(segment, pooled, tuning)
-    window = np.flatnonzero((segment.week >= origins.choose) & (segment.week < origins.judge) & segment.scored)
-    last = np.flatnonzero((segment.week >= origins.judge) & segment.scored)
+    window = np.flatnonzero((segment.week >= origins.choose) & (segment.week < origins.judge))
+    last = np.flatnonzero(segment.week >= origins.judge)
     lassos = fits.advance(origins.choose)
     unseen = fits.logs("choose", lassos, window)
     chosen = fits.choose([(window, unseen)])
     lassos = fits.advance(origins.judge, warm=lassos)
     members = Members(lassos[chosen.lasso], pooled.stages["judge"])
-    units = Ensemble(members, chosen.net_weight).forecast(
+    units = Ensemble(members, chosen.net_weight, segment.whole).forecast(
         pooled.scaling, segment.values[last], segment.codes[last], segment.level[last]
     )
-    tried = to_units(blend(unseen[0][chosen.lasso], unseen[1], chosen.net_weight))
+    tried = to_units(blend(unseen[0][chosen.lasso], unseen[1], chosen.net_weight), whole=segment.whole)
     judged = Judged(last, units, window, tried)
     renewed = fits.choose([(window, unseen), (last, fits.logs("judge", lassos, last))])
     (lasso,) = fits.advance(origins.end, warm=lassos, only=renewed.lasso)
-    return Ensemble(Members(lasso, pooled.stages["final"]), renewed.net_weight), judged, renewed
+    return Ensemble(Members(lasso, pooled.stages["final"]), renewed.net_weight, segment.whole), judged, renewed
 
 
 class _Fits:
@@ -150,9 +155,10 @@ class _Fits:
         lassos = [np.concatenate(parts) for parts in zip(*(own for _, (own, _) in windows), strict=True)]
         net = np.concatenate([own for _, (_, own) in windows])
         actual, costs = self._segment.units[rows].astype(np.float64), self._costs[rows]
-        lasso = int(np.argmin([objective(actual, to_units(logs), costs) for logs in lassos]))
+        whole = self._segment.whole
+        lasso = int(np.argmin([objective(actual, to_units(logs, whole=whole), costs) for logs in lassos]))
         blended = [
-            objective(actual, to_units(blend(lassos[lasso], net, weight)), costs)
+            objective(actual, to_units(blend(lassos[lasso], net, weight), whole=whole), costs)
             + tuning.prior_strength * abs(weight - tuning.prior_net_weight)
             for weight in WEIGHT_GRID
         ]

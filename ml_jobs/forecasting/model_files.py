@@ -71,7 +71,8 @@ def save(model: TrainedModel, folder: Path) -> str:
         np.savez(packed, **arrays)
         (data / "arrays.npz").write_bytes(packed.getvalue())
         document.update({
-            "net_weight": model.ensemble.net_weight, "feature_names": list(model.feature_names),
+            "net_weight": model.ensemble.net_weight, "whole_units": model.ensemble.whole_units,
+            "feature_names": list(model.feature_names),
             "vocabulary": {name: list(values) for name, values in model.vocabulary.values.items()},
         })
     (data / "model.json").write_text(json.dumps(document, indent=1, sort_keys=True) + "\n")
@@ -102,7 +103,8 @@ def load(folder: Path) -> TrainedModel:
         **common, baseline=baseline, feature_names=tuple(document["feature_names"]),
         pooled_scaling=Scaling(arrays["pooled_mean"], arrays["pooled_spread"]),
         vocabulary=Vocabulary({name: tuple(values) for name, values in document["vocabulary"].items()}),
-        ensemble=Ensemble(members, float(document["net_weight"])),
+        # A model made before forecasts were pulled to whole numbers says nothing, and forecasts what it always did.
+        ensemble=Ensemble(members, float(document["net_weight"]), bool(document.get("whole_units", False))),
     )
 
 

@@ -40,9 +40,10 @@ EFFORTS = {
     "quick": Effort(epochs=2, rows=60_000, weeks=78, hidden=(32, 16)),
 }
 LEARNING_RATE = 4e-3
-UPDATE_RATE = 1e-3
 REPLAY = 3  # older rows seen again for each new one, when the net moves on to a later origin
 STEPS = 100  # an epoch, at least
+SEEN_ROWS = 600_000  # times seen, all epochs together: what few rows teach in four epochs, many teach in two
+FEWEST_EPOCHS = 2
 WARM_SHARE, START_SHARE = 0.2, 0.04  # the rate rises over the first fifth of the steps, from this share of its peak
 WEIGHT_DECAY = 1.0  # decoupled, times the learning rate; strong, because demand of small counts is mostly noise
 MEAN_DECAY, SQUARE_DECAY, EPSILON = 0.9, 0.999, 1e-8  # Adam's usual ones
@@ -123,13 +124,14 @@ def pretrain(
     generator = np.random.default_rng(seed)
     stages: dict[str, Weights] = {}
     usable = np.flatnonzero(early) if early.any() else np.arange(len(chosen.week))
-    _fit(net, data, usable, generator, epochs=work.epochs, rate=LEARNING_RATE)
+    epochs = int(np.clip(SEEN_ROWS // max(len(usable), 1), FEWEST_EPOCHS, work.epochs))
+    _fit(net, data, usable, generator, epochs=epochs)
     stages[STAGES[0]] = _exported(net)
     steps = ((origins.choose, origins.judge), (origins.judge, panel.weeks))
     for stage, (begin, end) in zip(STAGES[1:], steps, strict=True):
         new = np.flatnonzero((chosen.week >= begin) & (chosen.week < end))
         old = generator.permutation(np.flatnonzero(chosen.week < begin))[: REPLAY * len(new)]
-        _fit(net, data, np.concatenate([new, old]), generator, epochs=1, rate=UPDATE_RATE)
+        _fit(net, data, np.concatenate([new, old]), generator, epochs=1)
         stages[stage] = _exported(net)
     facts = {
         "cutoff": str(panel.cutoff), "effort": effort, "seed": seed, "typical_sale": sale, "rows": len(chosen.week),
@@ -192,7 +194,7 @@ class _Data:
 
 def _fit(
     net: _Net, data: _Data, usable: np.ndarray[Any, np.dtype[np.int64]], generator: np.random.Generator, *,
-    epochs: int, rate: float,
+    epochs: int,
 ) -> None:
     """Run AdamW with a one-cycle rate over shuffled batches; about a hundred steps an epoch or more."""
     batch = int(np.clip(2 ** int(np.log2(max(len(usable) / STEPS, 1))), 64, 2048))
@@ -203,7 +205,8 @@ def _fit(
         for step in range(steps):
             index = order[step * batch : (step + 1) * batch]
             error = net(data.scaled[index], data.codes[index]) - data.target[index]
-            optimizer.step((error.abs() * data.cost[index]).mean(), rate * cycle((epoch + step / steps) / epochs))
+            rate = LEARNING_RATE * cycle((epoch + step / steps) / epochs)
+            optimizer.step((error.abs() * data.cost[index]).mean(), rate)
 
 
 def cycle(done: float) -> float:

@@ -17,7 +17,7 @@ from domain.errors import BadRequest
 from ml_jobs.forecasting.features import CATEGORIES
 from ml_jobs.forecasting.lasso import CLIP, Scaling
 from ml_jobs.forecasting.model_files import TrainedModel
-from ml_jobs.forecasting.objective import MAX_LOG
+from ml_jobs.forecasting.objective import MAX_LOG, UNDECIDED
 
 OPSET = 17
 IR_VERSION = 9  # the newest that every onnxruntime since 1.16 reads
@@ -73,8 +73,10 @@ def export(model: TrainedModel, path: Path) -> Path:
     both = graph.node(
         "Add", [graph.node("Mul", [net, share], "net_part"), graph.node("Mul", [lasso, rest], "lasso_part")], "log"
     )
+    whole = model.ensemble.whole_units
     outputs = [
-        _units(graph, both, "units"), _units(graph, lasso, "lasso_units"), _units(graph, net, "embedding_net_units")
+        _units(graph, logs, name, whole=whole)
+        for logs, name in ((both, "units"), (lasso, "lasso_units"), (net, "embedding_net_units"))
     ]
     built = helper.make_model(
         helper.make_graph(
@@ -103,9 +105,17 @@ def _scaled(graph: _Graph, scaling: Scaling) -> str:
     return graph.node("Clip", [filled, graph.constant("low", -CLIP), graph.constant("high", CLIP)], "scaled")
 
 
-def _units(graph: _Graph, logs: str, name: str) -> str:
-    """Turn log1p units into units, never below zero."""
+def _units(graph: _Graph, logs: str, name: str, *, whole: bool) -> str:
+    """Turn log1p units into units, never below zero, and pull them to whole numbers: `objective.to_units` as nodes."""
     capped = graph.node("Min", [logs, graph.constant(f"{name}_cap", MAX_LOG)], f"{name}_capped")
     grown = graph.node("Sub", [graph.node("Exp", [capped], f"{name}_exp"), graph.constant(f"{name}_one", 1.0)],
                        f"{name}_grown")
-    return graph.node("Relu", [grown], name)
+    if not whole:
+        return graph.node("Relu", [grown], name)
+    units = graph.node("Relu", [grown], f"{name}_smooth")
+    lower = graph.node("Floor", [units], f"{name}_lower")
+    rest = graph.node("Sub", [units, lower], f"{name}_rest")
+    middle = graph.node("Sub", [rest, graph.constant(f"{name}_middle", 0.5 - UNDECIDED / 2)], f"{name}_past")
+    share = graph.node("Div", [middle, graph.constant(f"{name}_ramp", UNDECIDED)], f"{name}_share")
+    bounds = [graph.constant(f"{name}_none", 0.0), graph.constant(f"{name}_full", 1.0)]
+    return graph.node("Add", [lower, graph.node("Clip", [share, *bounds], f"{name}_pulled")], name)

@@ -29,6 +29,7 @@ from ml_jobs.forecasting.tables import (
 )
 
 Matrix = np.ndarray[Any, np.dtype[np.float32]]
+Mask = np.ndarray[Any, np.dtype[np.bool_]]
 UNKNOWN = ""
 # 20 selling weeks (or half of a shorter history) say enough of a series; 8 weeks without a sale: discontinued.
 ORDINARY_ROWS = 20
@@ -64,8 +65,8 @@ class Panel:
     shoppers: FloatArray
     shopper_names: tuple[str, ...]
     known: known_ahead.KnownAhead
-    lost: np.ndarray[Any, np.dtype[np.bool_]]
-    declared: np.ndarray[Any, np.dtype[np.bool_]] | None = None
+    lost: Mask
+    declared: Mask | None = None
 
     @property
     def cutoff(self) -> SalesWeek:
@@ -98,21 +99,25 @@ class Panel:
             remedy=f"use one of {', '.join([*self.store_labels, *self.product_labels])}",
         )
 
-    def active(self, upto: int | None = None) -> np.ndarray[Any, np.dtype[np.bool_]]:
-        """Return which series are worth a forecast after week index `upto` (default: the whole history).
+    def active(self) -> Mask:
+        """Return which series are worth a forecast after the history: those that pairs.csv declares, if there is one.
 
-        Where pairs.csv decides: what it declares now; for earlier weeks enough selling weeks and a recent sale, the
-        rule that it was made with. A plain folder without it expects a forecast of all that ever sold.
+        A plain folder without it expects a forecast of all that ever sold.
         """
-        if upto is None and self.declared is not None:
-            return self.declared
-        end = self.weeks if upto is None else upto
-        sold = self.units[:, :end] > 0
+        return self.declared if self.declared is not None else np.asarray((self.units > 0).any(axis=1))
+
+    def was_active(self, series: IntArray) -> Mask:
+        """Return series x (weeks + 1): which of them were worth a forecast of a week when only earlier ones were known.
+
+        Where pairs.csv decides now, the rule that it was made with: enough selling weeks, and a recent sale.
+        """
+        selling = np.zeros((len(series), self.weeks + 1), dtype=np.int32)
+        np.cumsum(self.units[series] > 0, axis=1, out=selling[:, 1:])
         if self.declared is None:
-            return np.asarray(sold.any(axis=1))
-        enough = sold.sum(axis=1) >= ACTIVITY.weeks_needed(end)
-        recent = sold[:, max(0, end - ACTIVITY.active_within_weeks) :].any(axis=1)
-        return np.asarray(enough & recent)
+            return np.asarray(selling > 0)
+        needed = np.array([ACTIVITY.weeks_needed(week) for week in range(self.weeks + 1)])
+        before = np.maximum(np.arange(self.weeks + 1) - ACTIVITY.active_within_weeks, 0)
+        return np.asarray((selling >= needed) & (selling > selling[:, before]))
 
     def inactive_reason(self, series: int) -> str:
         """Return why a series is not active: `thin_history` or `discontinued`."""

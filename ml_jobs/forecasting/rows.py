@@ -1,4 +1,7 @@
-"""Choosing the rows that are learned from: bounded in number for the pooled net, whatever the size of the panel."""
+"""Choosing the rows that are learned from: those of weeks whose forecast would have been published.
+
+Bounded in number for the pooled net, whatever the size of the panel.
+"""
 
 from __future__ import annotations
 
@@ -44,11 +47,16 @@ def collect(
     panel: Panel, groups: features.Groups, series: IntArray, *, window: int = LEARNED_WEEKS, limit: int | None = None,
     seed: int = 0,
 ) -> Rows:
-    """Return the ready rows of the last `window` weeks, about `limit` of them drawn evenly if there are more."""
+    """Return the ready rows of the last `window` weeks, about `limit` of them drawn evenly if there are more.
+
+    A series that was not active at a row's origin is left out: what is never forecast (a handful of sales in a year)
+    is most of some assortments, and would teach the members to expect nothing.
+    """
     earliest = max(first_target(panel), panel.weeks - LEARNED_WEEKS)
     first = max(earliest, panel.weeks - window)
     generator = np.random.default_rng(seed)
-    expected = max(1, len(series) * (panel.weeks - first) * panel.horizon)
+    active = panel.was_active(series)
+    expected = max(1, int(active[:, first : panel.weeks].sum()) * panel.horizon)
     share = 1.0 if limit is None else min(1.0, limit / expected)
     parts: list[tuple[Matrix, Matrix, Matrix, IntArray, IntArray]] = []
     names: tuple[str, ...] = ()
@@ -56,7 +64,8 @@ def collect(
         for at in range(0, len(series), CHUNK):
             block = features.build(panel, groups, series[at : at + CHUNK], first, panel.weeks - 1, ahead)
             names = block.names
-            keep = block.ready & ~panel.lost[block.week]
+            origins = np.maximum(np.arange(first, panel.weeks) - ahead + 1, 0)
+            keep = block.ready & ~panel.lost[block.week] & active[at : at + CHUNK, origins].ravel()
             if share < 1.0:
                 keep &= generator.random(len(keep)) < share
             chosen = np.flatnonzero(keep)

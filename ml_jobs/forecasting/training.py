@@ -199,19 +199,16 @@ def segment_rows(bench: Workbench, pooled: PooledNet, series: IntArray) -> tuple
     block = features.FeatureBlock(
         found.names, found.values, found.level, np.ones(len(found.week), dtype=bool), found.series, found.week
     )
-    scored = np.zeros(len(found.week), dtype=bool)
-    for week in range(bench.origins.choose, panel.weeks):
-        at = found.week == week
-        scored[at] = panel.active(week)[found.series[at]]
     return ensemble.SegmentRows(
-        block.aligned(pooled.feature_names), codes, found.level, found.units, found.week, scored
+        block.aligned(pooled.feature_names), codes, found.level, found.units, found.week
     ), found.series
 
 
 def _judged_pairs(panel: Panel, series: IntArray, origins: Origins) -> tuple[IntArray, IntArray]:
     """Return the (series, week) pairs of the judging weeks that would have been scored."""
+    active = panel.was_active(series)
     pairs = [
-        (series[panel.active(week)[series]], week)
+        (series[active[:, week]], week)
         for week in range(max(origins.judge, 1), panel.weeks) if not panel.lost[week]
     ]
     chosen = np.concatenate([own for own, _ in pairs] or [np.zeros(0, dtype=np.int64)])
@@ -224,13 +221,13 @@ def _training_checks(loaded: model_files.TrainedModel, segment: ensemble.Segment
     assert loaded.ensemble is not None
     assert loaded.pooled_scaling is not None
     last = np.flatnonzero(segment.week == segment.week.max())
-    units = loaded.ensemble.forecast(
+    logs = loaded.ensemble.logs(
         loaded.pooled_scaling, segment.values[last], segment.codes[last], segment.level[last]
     )["ensemble"]
     checks = {
         "loads": True,
-        "finite": bool(np.isfinite(units).all()),
-        "not_constant": bool(len(units) < 2 or np.ptp(units) > 0 or np.ptp(segment.units) == 0),
+        "finite": bool(np.isfinite(logs).all()),
+        "not_constant": bool(len(logs) < 2 or np.ptp(logs) > 0 or np.ptp(segment.units) == 0),
     }
     broken = [name for name, passed in checks.items() if not passed]
     if broken:

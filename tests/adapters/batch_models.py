@@ -36,7 +36,7 @@ def level_model(segment: str, shift: float = 0.0) -> model_files.TrainedModel:
     members = Members(Lasso(np.zeros(1), shift, 0.0), net)
     return model_files.TrainedModel(
         segment, ENSEMBLE, 1, HistoryAverage({}, 1.0), ("level",), one,
-        Vocabulary({name: () for name in CATEGORIES}), Ensemble(members, 0.0),
+        Vocabulary({name: () for name in CATEGORIES}), Ensemble(members, 0.0, whole_units=False),
     )
 
 

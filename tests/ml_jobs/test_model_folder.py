@@ -10,6 +10,7 @@ import subprocess
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from domain.errors import BadRequest, IntegrityError, NotFound
 from ml_jobs import pack
 from ml_jobs.export_onnx import export_and_check
 from ml_jobs.forecasting import features, model_files, scoring
+from ml_jobs.forecasting.ensemble import SegmentRows
 from ml_jobs.forecasting.panel import Panel, read_panel
 from ml_jobs.forecasting.scheme import Segments
 from ml_jobs.forecasting.serving import Scorer, respond
@@ -122,6 +124,28 @@ def test_onnx_equals_the_native_ensemble(trained: TrainedFolder, panel: Panel, t
     published = _published(trained)
     expected = [float(published[(str(row[0]), str(row[1]))]) for row in data]
     assert units[:, 0] == pytest.approx(expected, abs=2e-4)
+
+
+def test_goods_sold_by_weight_are_forecast_in_fractions(trained: TrainedFolder, panel: Panel, tmp_path: Path) -> None:
+    pieces = np.array([2.0, 0.0, 7.0], dtype=np.float32)
+    none = np.zeros((3, 0), dtype=np.float32)
+    rows = SegmentRows(none, np.zeros((3, 0), dtype=np.int64), pieces, pieces, np.arange(3))
+    assert rows.whole
+    assert not replace(rows, units=pieces + np.float32(0.25)).whole
+    model = model_files.load(trained.models / "r01-large-fast")
+    assert model.ensemble is not None
+    assert model.ensemble.whole_units
+    model_files.save(replace(model, ensemble=replace(model.ensemble, whole_units=False)), tmp_path / "m")
+    by_weight = export_and_check(tmp_path / "m")["difference"]
+    assert isinstance(by_weight, float)
+    assert by_weight <= 1e-4
+    columns, data = _rows(panel, model)
+    payload = {"model": model.segment, "columns": columns, "data": data}
+    published = [row["units"] for row in Scorer({model.segment: model}, {}).answer(payload)["forecasts"]]
+    fractions = [row["units"] for row in Scorer.open(tmp_path).answer(payload)["forecasts"]]
+    assert published != fractions
+    assert np.floor(np.array(published) + 0.5).tolist() == np.floor(np.array(fractions) + 0.5).tolist()
+    assert sum(units == round(units) for units in published) > len(published) / 2
 
 
 def test_a_baseline_has_nothing_to_export(trained: TrainedFolder) -> None:

@@ -1,4 +1,4 @@
-"""What a training minimises: WAPE plus a fixed share of MAPE, row by row."""
+"""What a training minimises: WAPE plus a fixed share of MAPE, row by row; and forecasts in whole units."""
 
 from __future__ import annotations
 
@@ -7,7 +7,15 @@ import pytest
 
 from domain.metrics import mape, wape
 from ml_jobs.forecasting.evaluation import cost, tally_arrays
-from ml_jobs.forecasting.objective import LARGEST_SHARE, PERCENTAGE_RATE, objective, row_costs, typical_sale
+from ml_jobs.forecasting.objective import (
+    LARGEST_SHARE,
+    PERCENTAGE_RATE,
+    UNDECIDED,
+    objective,
+    row_costs,
+    to_units,
+    typical_sale,
+)
 
 
 def test_the_costs_of_all_rows_are_wape_and_its_share_of_mape() -> None:
@@ -29,3 +37,21 @@ def test_where_nothing_was_sold_the_mean_error_counts() -> None:
     assert typical_sale(nothing) == 1.0
     assert objective(nothing, np.array([0.0, 1.0, 2.0, 1.0]), row_costs(nothing, 1.0)) == 1.0
     assert cost(tally_arrays(nothing, np.array([0.0, 1.0, 2.0, 1.0]))) == 1.0
+
+
+def test_forecasts_of_whole_sales_lie_on_whole_numbers_but_for_a_ramp_between_them() -> None:
+    smooth = np.array([0.0, 0.3, 0.5, 0.7, 1.0, 2.44, 2.5, 1000.4, 1000.9])
+    pulled = to_units(np.log1p(smooth), whole=True)
+    assert pulled == pytest.approx([0.0, 0.0, 0.5, 1.0, 1.0, 2.26, 2.5, 1000.1, 1001.0], abs=1e-6)
+    assert to_units(np.log1p(smooth), whole=False) == pytest.approx(smooth)
+    assert to_units(np.array([-2.0]), whole=True) == [0.0]
+
+
+def test_the_ramp_never_falls_never_jumps_and_never_changes_an_order() -> None:
+    smooth = np.linspace(0.0, 12.0, 4801)
+    pulled = to_units(np.log1p(smooth), whole=True)
+    steps = np.diff(pulled)
+    assert (steps >= -1e-9).all()
+    assert steps.max() <= (smooth[1] - smooth[0]) / UNDECIDED + 1e-9
+    clear = np.abs(smooth % 1 - 0.5) > 1e-6
+    assert (np.floor(pulled + 0.5) == np.floor(smooth + 0.5))[clear].all()

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from domain.assortment import ACTIVE
 from domain.errors import BadRequest
 from domain.sales_weeks import SalesWeek
-from ml_jobs.forecasting.panel import read_panel
+from ml_jobs.forecasting import features, rows
+from ml_jobs.forecasting.panel import ACTIVITY, read_panel
 from ml_jobs.forecasting.scheme import Segments
 from tests.ml_jobs.small_folder import CUTOFF, small_folder
 
@@ -64,7 +67,33 @@ def test_pairs_decides_what_is_active_when_it_is_there(tmp_path: Path) -> None:
     )
     panel = read_panel(folder, CUTOFF)
     assert panel.active().sum() == 1
-    assert panel.active(panel.weeks - 4).sum() > 1
+    everything = np.arange(panel.series)
+    was = panel.was_active(everything)
+    for week in (0, 1, 9, 30, panel.weeks):
+        sold = panel.units[:, :week] > 0
+        idle = np.argmax(np.column_stack([sold[:, ::-1], np.ones(panel.series, dtype=bool)]), axis=1) + 1
+        states = [
+            ACTIVITY.state(selling_weeks=int(sold[own].sum()), weeks_since_last_sale=int(idle[own]),
+                           weeks_of_history=week, store_open=True) for own in everything
+        ]
+        assert was[:, week].tolist() == [week > 0 and state == ACTIVE for state in states]
+
+
+def test_nothing_is_learned_from_weeks_in_which_a_series_would_not_have_been_forecast(tmp_path: Path) -> None:
+    folder = small_folder().write(tmp_path)
+    (folder / "pairs.csv").write_text("store_id,product_id,segment,state\n001,p00,r01-large-fast,active\n")
+    rare = "001,p11"
+    lines = (folder / "deliveries.csv").read_text().splitlines()
+    own = [line for line in lines if line.startswith(rare)]
+    (folder / "deliveries.csv").write_text("\n".join([*(x for x in lines if x not in own[3:]), ""]))
+    panel = read_panel(folder, CUTOFF)
+    everything = np.arange(panel.series)
+    found = rows.collect(panel, features.Groups(panel), everything)
+    assert found.complete
+    assert panel.was_active(everything)[found.series, found.week].all()
+    pair = [f"{panel.stores[s]},{panel.products[p]}" for s, p in zip(panel.store_of, panel.product_of, strict=True)]
+    taught = found.week[found.series == pair.index(rare)]
+    assert len(taught) < 12 < (found.series == pair.index("001,p00")).sum()
 
 
 @pytest.mark.parametrize(("text", "named"), [
