@@ -10,7 +10,7 @@ import numpy as np
 from ml_jobs.forecasting.tables import FloatArray
 
 MAX_LOG = 30.0  # exp of it is more than is sold of anything; a forecast beyond it is an accident of arithmetic
-PERCENTAGE_RATE = 0.15  # one point of MAPE is worth this many points of WAPE: orders first, the gate's figure second
+PERCENTAGE_RATE = 0.1  # one point of MAPE is worth this many points of WAPE: orders first, the gate's figure second
 LARGEST_SHARE = 10.0  # of the typical sale to a row's own: an accident in a large series must not steer the rest
 UNDECIDED = 0.25  # the middle part of the way from one whole number to the next where a forecast is of neither
 

@@ -14,6 +14,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from domain.errors import BadRequest
+from ml_jobs.forecasting.embedding_net import Matrix, Weights
 from ml_jobs.forecasting.features import CATEGORIES
 from ml_jobs.forecasting.lasso import CLIP, Scaling
 from ml_jobs.forecasting.model_files import TrainedModel
@@ -48,36 +49,17 @@ def export(model: TrainedModel, path: Path) -> Path:
     level_at = graph.constant("level_column", [model.feature_names.index("level")], np.int64)
     level = graph.node("Gather", ["features", level_at], "level", axis=1)
     scaled = _scaled(graph, model.pooled_scaling)
-    parts = [scaled]
-    for i, name in enumerate(CATEGORIES):
-        column = graph.node(
-            "Gather", ["categories", graph.constant(f"{name}_column", i, np.int64)], f"{name}_codes", axis=1
-        )
-        table = graph.constant(f"{name}_table", members.net.embeddings[i])
-        parts.append(graph.node("Gather", [table, column], f"{name}_embedded", axis=0))
-    state = graph.node("Concat", parts, "net_input", axis=1)
-    for depth, (weight, bias) in enumerate(members.net.layers):
-        names = [graph.constant(f"weight_{depth}", weight), graph.constant(f"bias_{depth}", bias)]
-        state = graph.node("Relu", [graph.node("Gemm", [state, *names], f"linear_{depth}")], f"hidden_{depth}")
-    head = [
-        graph.constant("head_weight", members.net.head[:, None]), graph.constant("head_bias", [members.net.head_bias])
-    ]
-    net = graph.node("Add", [level, graph.node("Gemm", [state, *head], "net_ratio")], "net_log")
     linear = [
         graph.constant("lasso_weight", members.lasso.coefficients[:, None]),
         graph.constant("lasso_bias", [members.lasso.intercept]),
     ]
-    lasso = graph.node("Add", [level, graph.node("Gemm", [scaled, *linear], "lasso_ratio")], "lasso_log")
-    share = graph.constant("net_share", [model.ensemble.net_weight])
-    rest = graph.constant("lasso_share", [1.0 - model.ensemble.net_weight])
-    both = graph.node(
-        "Add", [graph.node("Mul", [net, share], "net_part"), graph.node("Mul", [lasso, rest], "lasso_part")], "log"
-    )
-    whole = model.ensemble.whole_units
-    outputs = [
-        _units(graph, logs, name, whole=whole)
-        for logs, name in ((both, "units"), (lasso, "lasso_units"), (net, "embedding_net_units"))
-    ]
+    ratios = [graph.node("Gemm", [scaled, *linear], "lasso_ratio"), _net_ratio(graph, members.net, scaled)]
+    logs = graph.node("Add", [graph.node("Concat", ratios, "ratios", axis=1), level], "logs")
+    share = model.ensemble.net_weight
+    mixture = graph.constant("mixture", [[1.0 - share, 1.0, 0.0], [share, 0.0, 1.0]])
+    units = _units(graph, graph.node("MatMul", [logs, mixture], "outputs_log"), whole=model.ensemble.whole_units)
+    outputs = ["units", "lasso_units", "embedding_net_units"]
+    graph.nodes.append(helper.make_node("Split", [units], outputs, name="make_outputs", axis=1))
     built = helper.make_model(
         helper.make_graph(
             graph.nodes, "shelfcast_ensemble",
@@ -96,6 +78,33 @@ def export(model: TrainedModel, path: Path) -> Path:
     return path
 
 
+def _net_ratio(graph: _Graph, net: Weights, scaled: str) -> str:
+    """Run the embedding net. All tables are one, so that a row's categories are a single look-up."""
+    width = max(table.shape[1] for table in net.embeddings)
+    table = np.concatenate([np.pad(own, ((0, 0), (0, width - own.shape[1]))) for own in net.embeddings])
+    first = np.cumsum([0, *(len(own) for own in net.embeddings)])[:-1]
+    places = graph.node("Add", ["categories", graph.constant("first_rows", first, np.int64)], "places")
+    found = graph.node("Gather", [graph.constant("embeddings", table), places], "embedded", axis=0)
+    flat = graph.node("Reshape", [found, graph.constant("flat", [-1, width * len(first)], np.int64)], "embedded_flat")
+    state = graph.node("Concat", [scaled, flat], "net_input", axis=1)
+    for depth, (weight, bias) in enumerate(net.layers):
+        own = weight if depth else _spread(weight, [own.shape[1] for own in net.embeddings], width)
+        names = [graph.constant(f"weight_{depth}", own), graph.constant(f"bias_{depth}", bias)]
+        state = graph.node("Relu", [graph.node("Gemm", [state, *names], f"linear_{depth}")], f"hidden_{depth}")
+    head = [graph.constant("head_weight", net.head[:, None]), graph.constant("head_bias", [net.head_bias])]
+    return graph.node("Gemm", [state, *head], "net_ratio")
+
+
+def _spread(weight: Matrix, dimensions: list[int], width: int) -> Matrix:
+    """Return the first layer for embeddings of equal width: rows of zeros where a category has fewer dimensions."""
+    at = len(weight) - sum(dimensions)
+    parts = [weight[:at]]
+    for own in dimensions:
+        parts.append(np.pad(weight[at : at + own], ((0, width - own), (0, 0))))
+        at += own
+    return np.concatenate(parts)
+
+
 def _scaled(graph: _Graph, scaling: Scaling) -> str:
     """Standardise and clip the features; NaN (a column that the data lacks) becomes the mean, zero."""
     centered = graph.node("Sub", ["features", graph.constant("mean", scaling.mean)], "centered")
@@ -105,17 +114,16 @@ def _scaled(graph: _Graph, scaling: Scaling) -> str:
     return graph.node("Clip", [filled, graph.constant("low", -CLIP), graph.constant("high", CLIP)], "scaled")
 
 
-def _units(graph: _Graph, logs: str, name: str, *, whole: bool) -> str:
+def _units(graph: _Graph, logs: str, *, whole: bool) -> str:
     """Turn log1p units into units, never below zero, and pull them to whole numbers: `objective.to_units` as nodes."""
-    capped = graph.node("Min", [logs, graph.constant(f"{name}_cap", MAX_LOG)], f"{name}_capped")
-    grown = graph.node("Sub", [graph.node("Exp", [capped], f"{name}_exp"), graph.constant(f"{name}_one", 1.0)],
-                       f"{name}_grown")
+    capped = graph.node("Min", [logs, graph.constant("cap", MAX_LOG)], "capped")
+    grown = graph.node("Sub", [graph.node("Exp", [capped], "exp"), graph.constant("one", 1.0)], "grown")
+    units = graph.node("Relu", [grown], "smooth")
     if not whole:
-        return graph.node("Relu", [grown], name)
-    units = graph.node("Relu", [grown], f"{name}_smooth")
-    lower = graph.node("Floor", [units], f"{name}_lower")
-    rest = graph.node("Sub", [units, lower], f"{name}_rest")
-    middle = graph.node("Sub", [rest, graph.constant(f"{name}_middle", 0.5 - UNDECIDED / 2)], f"{name}_past")
-    share = graph.node("Div", [middle, graph.constant(f"{name}_ramp", UNDECIDED)], f"{name}_share")
-    bounds = [graph.constant(f"{name}_none", 0.0), graph.constant(f"{name}_full", 1.0)]
-    return graph.node("Add", [lower, graph.node("Clip", [share, *bounds], f"{name}_pulled")], name)
+        return units
+    lower = graph.node("Floor", [units], "lower")
+    rest = graph.node("Sub", [units, lower], "rest")
+    past = graph.node("Sub", [rest, graph.constant("ramp_begin", 0.5 - UNDECIDED / 2)], "past")
+    share = graph.node("Div", [past, graph.constant("ramp", UNDECIDED)], "share")
+    pulled = graph.node("Clip", [share, graph.constant("none", 0.0), graph.constant("full", 1.0)], "pulled")
+    return graph.node("Add", [lower, pulled], "all_units")
