@@ -22,7 +22,7 @@ from conditioning.hashing import U64
 U32 = npt.NDArray[np.uint32]
 
 MEMORY_ROWS = 500_000  # 12 MB
-PASS_ROWS = 5_000_000  # keys sorted at once, by their upper half: 20 MB
+PASS_ROWS = 2_500_000  # keys sorted at once, by their upper half: 10 MB
 _UNMERGED_KEYS = 500_000
 _BLOOM_BITS = 22
 _KEY, _CONTENT, _CHECK, _NUMBER = range(4)

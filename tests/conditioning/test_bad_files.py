@@ -5,12 +5,14 @@ from __future__ import annotations
 import bz2
 import datetime
 import gzip
+import hashlib
 import io
 import zipfile
 import zlib
 
 import pytest
 
+from conditioning.overlap import behind
 from tests.conditioning.conftest import ORDERS, Conditioning
 
 HEADER = "id,day,amount,note\n"
@@ -254,8 +256,25 @@ def test_a_thousandfold_gzip_never_fills_memory(conditioned: Conditioning) -> No
 
 
 def test_no_line_end_for_megabytes_is_refused(conditioned: Conditioning) -> None:
-    outcome = conditioned(GOOD.encode() + b"x" * (40 << 20))
+    raw = GOOD.encode() + b"x" * (40 << 20)
+    outcome = conditioned(raw)
     assert outcome.error["code"] == "record_too_long"
+    # The refusal comes while a further piece is being read: the hash is that of the whole file all the same.
+    assert outcome.document["input"]["sha256"] == hashlib.sha256(raw).hexdigest()
+
+
+def test_what_is_written_beside_the_work_keeps_its_order_and_fails_loudly() -> None:
+    written: list[bytes] = []
+    with behind(written.append) as write:
+        for number in range(100):
+            write(b"%d" % number)
+    assert written == [b"%d" % number for number in range(100)]
+
+    def refuse(data: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"), behind(refuse) as write:
+        write(b"lost")
 
 
 def test_fixed_width_text_is_read_by_its_columns(conditioned: Conditioning) -> None:
