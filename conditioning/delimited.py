@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 from collections.abc import Iterator
 
@@ -26,11 +27,14 @@ def raw_text(data: bytes) -> str:
     """Return a record's bytes as text, cut to the limit."""
     if data.isascii() and len(data) <= RAW_TEXT_LIMIT:
         return data.decode("ascii")
+    kept = data[: RAW_TEXT_LIMIT * 4]
+    is_whole = len(kept) == len(data)
     try:
-        text = data[: RAW_TEXT_LIMIT * 4].decode("utf-8")
+        # What is cut off may have cut a character in two.
+        text = codecs.getincrementaldecoder("utf-8")().decode(kept, final=is_whole)
     except UnicodeDecodeError:
-        text = data[: RAW_TEXT_LIMIT * 4].decode("cp1252", "replace")
-    return text if len(text) <= RAW_TEXT_LIMIT else text[:RAW_TEXT_LIMIT] + " [cut]"
+        text = kept.decode("cp1252", "replace")
+    return text if is_whole and len(text) <= RAW_TEXT_LIMIT else text[:RAW_TEXT_LIMIT] + " [cut]"
 
 
 def _raw_texts(data: bytes, starts: I32, ends: I32) -> list[bytes]:

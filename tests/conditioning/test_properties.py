@@ -16,6 +16,7 @@ from benchmarks.conditioning import content, csv_module
 from benchmarks.dirty_deliveries import CONTRACT, generate
 from conditioning import columns, delimited
 from conditioning.contract import parse_contract
+from conditioning.delimited import RAW_TEXT_LIMIT, raw_text
 from conditioning.local_run import condition_file, rules_of_contract
 from conditioning.record_blocks import last_record_end, record_blocks
 from conditioning.record_tokens import records_of
@@ -196,3 +197,11 @@ def test_duplicates_are_the_same_in_memory_and_on_disk() -> None:
             found += list(zip(rows, item.first_numbers.tolist(), item.identical.tolist(), strict=True))
         log.close()
         assert found == expected
+
+
+@settings(deadline=None)
+@given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), st.integers(1, 5_000))
+def test_raw_text_is_the_record_or_its_beginning(piece: str, times: int) -> None:
+    """Wherever the bytes are cut: a cut character is not taken for another encoding."""
+    text = piece * times
+    assert raw_text(text.encode()) == (text if len(text) <= RAW_TEXT_LIMIT else text[:RAW_TEXT_LIMIT] + " [cut]")

@@ -12,7 +12,7 @@ from conditioning.registry import find_source
 from conditioning.version import CONDITIONER_VERSION
 from domain.sales_weeks import SalesWeek
 
-WRITTEN_BY = {"1.1": "0b30d20f0dc4303c", "1.2": "0b30d20f0dc4303c"}
+WRITTEN_BY = {"1.1": "0b30d20f0dc4303c", "1.2": "0b30d20f0dc4303c", "1.3": "0b30d20f0dc4303c"}
 """Version of the engine -> hash of all that it writes for the files below. Add a line, never change one."""
 _WEATHER = (
     b"USSHC600110,20171106,TMAX,151,,,S,\nUSSHC600110,20171106,TMIN,-22,,,S,\nUSSHC600110,20171106,PRCP,3,,,S,\n"
