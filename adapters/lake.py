@@ -222,12 +222,12 @@ class BlobLake:
             ):
                 yield BlobInfo(blob.name, _etag(blob.etag), blob.size, blob.last_modified, dict(blob.metadata or {}))
 
-    def folders(self, container: str) -> Iterator[str]:
-        """Yield the names of the folders at the top of a container, without reading what is in them."""
-        with _azure_errors(container, ""):
-            for found in self._service.get_container_client(container).walk_blobs(delimiter="/"):
+    def folders(self, container: str, prefix: str = "") -> Iterator[str]:
+        """Yield the names of the folders directly below the prefix (a path with its slash), not what is in them."""
+        with _azure_errors(container, prefix):
+            for found in self._service.get_container_client(container).walk_blobs(prefix or None, delimiter="/"):
                 if found.name.endswith("/"):
-                    yield found.name.removesuffix("/")
+                    yield found.name.removeprefix(prefix).removesuffix("/")
 
     def read_range(self, container: str, path: str, offset: int, length: int) -> bytes:
         """Return at most `length` bytes from `offset`, fewer at the end, none beyond it; raise BlobNotFound."""

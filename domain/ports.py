@@ -77,8 +77,8 @@ class Lake(Protocol):
     def list(self, container: str, prefix: str = "") -> Iterator[BlobInfo]:
         """Yield the blobs below the prefix in path order, with metadata."""
 
-    def folders(self, container: str) -> Iterator[str]:
-        """Yield the names of the folders at the top of a container, without reading what is in them."""
+    def folders(self, container: str, prefix: str = "") -> Iterator[str]:
+        """Yield the names of the folders directly below the prefix (a path with its slash), not what is in them."""
 
     def read_range(self, container: str, path: str, offset: int, length: int) -> bytes:
         """Return at most `length` bytes from `offset`, fewer at the end, none beyond it; raise BlobNotFound."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from asyncio import to_thread
+from concurrent.futures import ThreadPoolExecutor
 
 import azure.durable_functions as df
 import azure.functions as func
@@ -168,8 +169,11 @@ def list_runs(req: func.HttpRequest) -> func.HttpResponse:
         from orchestrators.schedule import next_week
 
         caller(req, READER)
-        due = next_week(services().lake)
-        rows = run_rows(services(), number(req, "limit", 50, 1000))
+        limit = number(req, "limit", 50, 1000)
+        with ThreadPoolExecutor(1) as beside:  # both wait for storage
+            coming = beside.submit(next_week, services().lake)
+            rows = run_rows(services(), limit)
+        due = coming.result()
         return answer(rows | {"next": due.to_dict() if due else None})
 
     return respond(req, body)

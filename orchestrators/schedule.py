@@ -11,6 +11,7 @@ from domain import lake_paths
 from domain.ports import Lake
 from domain.sales_weeks import SalesWeek
 
+DELIVERIES = "deliveries"  # the source whose arrival makes a week due
 WEEK_DUE_AFTER = timedelta(hours=24)  # after the deliveries of the week before arrived
 CADENCE = timedelta(days=7)  # deliveries arrive once a week
 WEEKS_LOOKED_AT = 8
@@ -39,12 +40,7 @@ def next_week(lake: Lake) -> NextWeek | None:
     The week after the newest deliveries is due a day after these arrived. Once it is published, the week after it is
     next, due a cadence later. Missing is a week that was not published although an earlier one was.
     """
-    newest: tuple[SalesWeek, datetime] | None = None
-    for blob in lake.list(lake_paths.CONDITIONED, "deliveries/"):
-        if blob.path.endswith("/current.json"):
-            week = SalesWeek.parse(blob.path.split("/")[1])
-            if newest is None or week > newest[0]:
-                newest = (week, blob.last_modified)
+    newest = _newest_deliveries(lake)
     if newest is None:
         return None
     week, due_at = newest[0].plus(1), newest[1] + WEEK_DUE_AFTER
@@ -57,3 +53,12 @@ def next_week(lake: Lake) -> NextWeek | None:
     if week in published:
         return NextWeek(week.plus(1), due_at + CADENCE, False, missing)
     return NextWeek(week, due_at, True, missing)
+
+
+def _newest_deliveries(lake: Lake) -> tuple[SalesWeek, datetime] | None:
+    """Return the newest week whose deliveries are conditioned, and when they were; years of weeks cost one listing."""
+    weeks = sorted(map(SalesWeek.parse, lake.folders(lake_paths.CONDITIONED, f"{DELIVERIES}/")), reverse=True)
+    for week in weeks:
+        if (pointer := lake.info(lake_paths.CONDITIONED, lake_paths.conditioned_current(DELIVERIES, week))) is not None:
+            return week, pointer.last_modified
+    return None

@@ -24,6 +24,13 @@ def test_write_read_and_missing(lake: BlobLake) -> None:
     lake.delete("runs", "a/b.json")
 
 
+def test_folders_are_named_without_what_is_in_them(lake: BlobLake) -> None:
+    for path in ("deliveries/2017-W44/a/b.csv", "deliveries/2017-W45/a.csv", "deliveries/readme.txt", "other/x/y.csv"):
+        lake.write("conditioned", path, b"1")
+    assert list(lake.folders("conditioned", "deliveries/")) == ["2017-W44", "2017-W45"]
+    assert {"deliveries", "other"} <= set(lake.folders("conditioned"))
+
+
 def test_conditions_let_exactly_one_writer_win(lake: BlobLake) -> None:
     first = lake.write("runs", "x", b"1", if_none_match=True)
     with pytest.raises(BlobConflict):

@@ -10,6 +10,8 @@ REGIONS = [f"r{number:02d}" for number in range(1, 15)]
 FORMATS, SPEEDS = ("large", "small"), ("fast", "slow")
 NOW = datetime.now(UTC).replace(microsecond=0)
 HOSTILE = "<img src=x onerror=\"window.hacked=1\">"
+COMPLETENESS = {"expected": 74310, "scored": 61204, "gap": 0,
+                "explained": {"thin_history": 9120, "discontinued": 3611, "store_closed": 375}}
 REASONS = ["not_a_number", "unknown_store", "outside_sales_week", "negative_units"]
 SOURCES = {
     "deliveries": ("weekly", True, "logistics"), "returns": ("weekly", False, "logistics"),
@@ -97,6 +99,7 @@ def runs(count: int = 9) -> list[dict[str, Any]]:
             "message": "the scoring gate is closed: r03 forecasts are all zero" if status == "failed" else "",
             "summary": {
                 "quality": {"mape": 0.41 + 0.05 * _share(back)}, "failovers": 3, "step": "",
+                "completeness": COMPLETENESS,
                 "publish": None if status in ("failed", "cancelled") else {"rows": 61204 + back * 31},
             },
         })
@@ -135,9 +138,7 @@ def run(run_id: str, *, running: bool = False) -> dict[str, Any] | None:
         "steps": steps, "jobs": {"train": _jobs(run_id, running), "score": _jobs(run_id, running, REGIONS)},
         "decisions": [{"segment": segment, "action": "train", "reasons": ["new_data"]} for segment in segments()],
         "verdicts": [verdict(segment, sales_week) for segment in segments()],
-        "completeness": {"expected": 74310, "scored": 61204, "gap": 0, "gap_pairs": [],
-                         "explained": {"thin_history": 9120, "discontinued": 3611, "store_closed": 375},
-                         "failover": {"baseline": 20110}},
+        "completeness": COMPLETENESS | {"gap_pairs": [], "failover": {"baseline": 20110}},
         "as_of_version": "9f31c2aa77ab01fe", "code_version": "3c1f2a9", "cutoff": week(1),
         "quality": {name: models()[name] for name in ("overall", "groups")},
         "publish": {} if short["status"] == "failed" else {

@@ -48,6 +48,23 @@ def test_slow_models_do_not_keep_the_runs_from_being_seen(opened: Opened, api: S
     expect(page.locator(".figures")).to_contain_text("of 56 segments")
 
 
+def test_a_slow_run_does_not_keep_the_figures_from_being_seen_and_a_broken_one_says_so(
+    opened: Opened, api: SampleApi
+) -> None:
+    api.slow[f"runs/{RUN}"] = threading.Event()
+    page = opened()
+    expect(page.locator(".figures")).to_contain_text("61,204")
+    expect(page.locator(".figures")).to_contain_text("gap 0")
+    expect(page.locator(".timeline")).to_have_count(0)
+    api.slow[f"runs/{RUN}"].set()
+    expect(page.locator(".timeline li")).to_have_count(10)
+    expect(page.locator(".figures")).to_contain_text("of 56 segments")
+    api.broken[f"runs/{RUN}"] = (503, {"title": "unavailable", "detail": "the storage account cannot be reached"})
+    page = opened()
+    expect(page.locator(".toast.bad")).to_contain_text("the storage account cannot be reached")
+    expect(page.locator("main")).to_contain_text("They could not be read.")
+
+
 def test_the_next_week_is_counted_down_and_what_is_late_or_missing_is_named(opened: Opened, api: SampleApi) -> None:
     for view in ("overview", "runs"):
         expect(opened(f"#/{view}").locator(".page-head .chip")).to_have_text(f"Next {data.week(-1)} due in 1 day 3 h")

@@ -84,8 +84,9 @@ class MemoryLake:
                 data, etag = self.blobs[zone, path]
                 yield BlobInfo(path, etag, len(data), EPOCH)
 
-    def folders(self, container: str) -> Iterator[str]:
-        yield from sorted({path.split("/")[0] for zone, path in self.blobs if zone == container and "/" in path})
+    def folders(self, container: str, prefix: str = "") -> Iterator[str]:
+        inside = (blob.path.removeprefix(prefix) for blob in self.list(container, prefix))
+        yield from sorted({path.split("/")[0] for path in inside if "/" in path})
 
     def read_range(self, container: str, path: str, offset: int, length: int) -> bytes:
         return self.read(container, path).data[offset:offset + length]

@@ -143,6 +143,7 @@ def test_the_next_week_is_due_a_day_after_its_deliveries_and_gaps_are_missing() 
     assert next_week(lake) is None
     for week in ("2017-W43", "2017-W44"):
         lake.write_json("conditioned", f"deliveries/{week}/current.json", {})
+    lake.write_json("conditioned", f"deliveries/{WEEK}/v.manifest.json", {})  # conditioned at this moment
     due = next_week(lake)
     assert due is not None and (str(due.sales_week), due.due_at) == (WEEK, EPOCH + timedelta(hours=24))
     assert due.has_arrived and due.missing == ()

@@ -3,6 +3,7 @@
 import { get, getOr } from "../api.js";
 import { findings, health, learn, target } from "../attention.js";
 import { dueChip } from "../due.js";
+import { newestRuns } from "../first.js";
 import { totals } from "../totals.js";
 import { mapeMeter, timeline } from "../charts.js";
 import { h, swap, toast } from "../dom.js";
@@ -10,31 +11,36 @@ import { ago, count, duration, fixed, percent, plural, seconds, sentence, short,
 import { badge, card, empty, figure, figures, loading, table } from "../parts.js";
 
 const WEEKS = 8;
-const RUNS = 50;
-let seen = false; // whether the whole view was shown before
+let seen = false; // whether the view was built up once
 const details = new Map(); // ended runs do not change, so their verdicts are fetched once
 
 export const title = "Overview";
 
 export async function load(_route, signal) {
-  // Models and sources take longer, after a cold start seconds: the run is shown meanwhile, and they are asked for when
-  // it is there, so that they do not slow it down.
-  const listed = await get("runs", { limit: RUNS }, signal);
+  // The list of runs has what the figures need and is shown at once. The run itself follows, then models and sources,
+  // which take longer, after a cold start seconds: in this order, so that none slows down what is wanted before it.
+  const listed = await newestRuns(signal);
   const runs = listed.runs || [];
   const main = runs.find((run) => run.kind === "weekly") || runs[0];
-  const current = main ? await detail(main, signal) : null;
-  const rest = Promise.all([getOr({ models: [] }, "models", {}, signal), getOr({ sources: [] }, "sources", {}, signal)]);
-  rest.catch(() => {}); // a refusal is told below
-  const data = { runs, main, current, next: listed.next || null, models: [], overall: {}, groups: [], sources: [], waiting: null };
-  const complete = rest.then(([models, sources]) => {
-    learn(models);
-    seen = true;
-    return Object.assign(data, { models: models.models || [], overall: models.overall || {}, groups: models.groups || [], sources: sources.sources || [], waiting: null });
-  });
-  data.waiting = complete;
+  const data = { runs, main, current: null, next: listed.next || null, models: [], overall: main?.summary?.quality || {}, groups: [], sources: [], waiting: null };
+  const run = main ? detail(main, signal) : Promise.resolve(null);
+  data.waiting = quietly(run.then((current) => Object.assign(data, { current, waiting: quietly(addModels(data, signal)) })));
   // A refresh waits for all of it: what is on the page stays until then.
-  if (seen) await complete;
+  if (seen) while (data.waiting) await data.waiting;
+  seen = true;
   return data;
+}
+
+/** A promise whose failure is told by whoever draws the data, if anybody does. */
+function quietly(promise) {
+  promise.catch(() => {});
+  return promise;
+}
+
+async function addModels(data, signal) {
+  const [models, sources] = await Promise.all([getOr({ models: [] }, "models", {}, signal), getOr({ sources: [] }, "sources", {}, signal)]);
+  learn(models);
+  Object.assign(data, { models: models.models || [], overall: models.overall || {}, groups: models.groups || [], sources: sources.sources || [], waiting: null });
 }
 
 async function detail(run, signal) {
@@ -47,7 +53,12 @@ async function detail(run, signal) {
 export const live = (data) => data.main?.status === "running";
 
 export function render(data, redraw) {
-  data.waiting?.then(() => redraw(), (error) => { data.waiting = null; if (error.name !== "AbortError") toast(error.message, "bad"); });
+  data.waiting?.then(() => redraw(), (error) => {
+    data.waiting = null;
+    if (error.name === "AbortError") return;
+    toast(error.message, "bad");
+    redraw();
+  });
   if (!data.main) {
     return [h("div", { class: "page-head" }, h("h1", {}, "Overview")),
       empty("No run yet.", h("p", { class: "muted" }, "Start one with `make run`, with the weekly Data Factory pipeline, or with POST /api/runs.")),
@@ -61,7 +72,7 @@ export function render(data, redraw) {
     headline(data),
     h("div", { class: "columns" },
       h("div", { id: "needs" }, data.waiting ? card("Needs somebody", {}, loading()) : needsCard(findings(data))),
-      card("Steps of this run", { actions: h("a", { href: `#/runs/${data.main.run_id}` }, "Open the run") }, timeline(data.current.steps || []))),
+      card("Steps of this run", { actions: h("a", { href: `#/runs/${data.main.run_id}` }, "Open the run") }, data.current ? timeline(data.current.steps || []) : data.waiting ? loading() : empty("They could not be read."))),
     grid(data),
     h("div", { class: "columns uneven" },
       card("Accuracy by format and velocity", { actions: h("a", { href: "#/models" }, "All models") }, data.waiting ? loading() : accuracy(data.groups)),
@@ -70,7 +81,8 @@ export function render(data, redraw) {
 
 function headline(data) {
   const { current, main, overall, models } = data;
-  const ledger = current.completeness || {};
+  const ledger = (current || main.summary || {}).completeness || {};
+  const published = (current || main.summary || {}).publish;
   const explained = sum(Object.values(ledger.explained || {}));
   const standing = models.filter((model) => model.kind !== "baseline");
   const failover = standing.filter((model) => model.failover).length;
@@ -79,8 +91,8 @@ function headline(data) {
   const took = main.started_at ? seconds(main.started_at, main.ended_at) : null;
   const reduction = overall.mape_reduction ?? (overall.baseline_mape ? 1 - overall.mape / overall.baseline_mape : null);
   return figures(
-    figure("MAPE, all models", data.waiting ? "…" : percent(overall.mape), data.waiting ? "looking at the models" : reduction === null ? `target ${percent(target.mape, 0)}` : `${percent(Math.abs(reduction))} ${reduction >= 0 ? "below" : "above"} the history average`, overall.mape === null || overall.mape === undefined ? "" : overall.mape <= target.mape ? "good" : "warn"),
-    figure("Forecasts published", count(current.publish?.rows), current.publish?.version ? `version ${String(current.publish.version).slice(0, 12)}` : "nothing published yet"),
+    figure("MAPE, all models", data.waiting && !overall.mape ? "…" : percent(overall.mape), data.waiting && !overall.mape ? "looking at the models" : reduction === null ? `target ${percent(target.mape, 0)}` : `${percent(Math.abs(reduction))} ${reduction >= 0 ? "below" : "above"} the history average`, overall.mape === null || overall.mape === undefined ? "" : overall.mape <= target.mape ? "good" : "warn"),
+    figure("Forecasts published", count(published?.rows), published?.version ? `version ${String(published.version).slice(0, 12)}` : "nothing published yet"),
     figure("Completeness", ledger.expected ? percent((ledger.scored + explained) / ledger.expected, ledger.gap ? 2 : 0) : "–", ledger.expected ? `${count(ledger.scored)} scored, ${count(explained)} explained, gap ${count(ledger.gap)}` : "no ledger yet", ledger.gap ? "bad" : ledger.expected ? "good" : ""),
     figure("Models in failover", data.waiting ? "…" : count(failover), data.waiting ? "looking at the models" : `of ${count(standing.length)} segments`, data.waiting ? "" : failover ? "warn" : standing.length ? "good" : ""),
     records,
@@ -112,20 +124,19 @@ function attention(needs) {
 function grid(data) {
   const runs = newestPerWeek(data.runs).slice(0, WEEKS).reverse();
   const box = h("div", { class: "table-wrap", "data-scroll": "weeks", tabindex: "0", role: "region", "aria-label": "Model health by week and region" });
-  const fill = () => swap(box, gridTable(runs, data.models));
+  const known = (run) => (run.run_id === data.main.run_id ? data.current : details.get(run.run_id));
+  const fill = () => swap(box, gridTable(runs, data.models, known));
   fill();
-  // The current week is there at once; earlier weeks come when the page is ready for use.
-  (async () => {
+  // The current week is there soon; earlier weeks come when the page is ready for use.
+  const addWeeks = async () => {
     for (const run of [...runs].reverse()) {
-      if (details.has(run.run_id) || run.run_id === data.main.run_id) continue;
+      if (known(run)) continue;
       await detail(run).catch(() => null);
       if (!box.isConnected) return;
       fill();
     }
-  })();
-  details.set(data.main.run_id, data.current);
-  fill();
-  if (data.main.status === "running") details.delete(data.main.run_id);
+  };
+  if (!data.waiting) setTimeout(addWeeks, 0);
   return card("Model health by week and region", { wide: true, note: "large fast, large slow, small fast, small slow" }, box,
     h("ul", { class: "legend" }, [["good", "on target"], ["warn", "above target or failover"], ["bad", "worse than the history average or failed"], ["none", "not trained in this run"]].map(([kind, text]) =>
       h("li", {}, h("span", { class: `cell ${kind}`, "aria-hidden": "true" }), text))));
@@ -137,14 +148,14 @@ function newestPerWeek(runs) {
   return [...weeks.values()];
 }
 
-function gridTable(runs, models) {
+function gridTable(runs, models, known) {
   const segments = models.filter((model) => model.kind !== "baseline").map((model) => model.segment);
-  for (const run of runs) for (const verdict of details.get(run.run_id)?.verdicts || []) if (verdict.kind !== "baseline") segments.push(verdict.segment);
+  for (const run of runs) for (const verdict of known(run)?.verdicts || []) if (verdict.kind !== "baseline") segments.push(verdict.segment);
   const regions = [...new Set(segments.map((segment) => segment.split("-")[0]))].sort();
   const kinds = [...new Set(segments.map((segment) => segment.split("-").slice(1).join("-")))].sort();
-  if (!regions.length) return empty("No model was trained yet.");
+  if (!regions.length) return runs.some((run) => !known(run)) ? loading() : empty("No model was trained yet.");
   const cell = (run, region) => {
-    const found = details.get(run.run_id);
+    const found = known(run);
     if (!found) return h("span", { class: "muted" }, "…");
     const bySegment = new Map((found.verdicts || []).map((verdict) => [verdict.segment, verdict]));
     return h("span", { class: "cells" }, kinds.map((kind) => {
