@@ -1,22 +1,25 @@
 """Forecast accuracy on Complete Journey, rolling origins one week ahead: `python -m benchmarks.forecasting`.
 
-Ours goes through the command lines (pretrain inside train, then score) once for every origin, exactly as in production.
+Ours runs the jobs (pretrain inside train, then score) once for every origin, with the files that they read and write.
 Peers: history average, moving average of 8 weeks, statsforecast's AutoETS, and one global LightGBM over all series
 (mlforecast; absolute error, also rounded to whole units as our forecasts nearly are, and squared error of logs), each
-fitted anew at every origin. All are judged on the same series and weeks. CPU seconds are of all origins, one thread.
+fitted anew at every origin. All are judged on the same series and weeks. CPU seconds are of all origins, each engine in
+one process; ours contain reading the files, writing and reading back all model folders, and PyTorch's import.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import io
 import json
 import os
-import resource
 import subprocess
-import sys
 import tempfile
+import time
 from collections import defaultdict
+from collections.abc import Callable
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +27,7 @@ import numpy as np
 from benchmarks.complete_journey_panels import GRAINS, write_panels
 from domain.metrics import Tally, metrics
 from domain.sales_weeks import SalesWeek
+from ml_jobs import score, train
 from ml_jobs.forecasting.evaluation import tally_arrays
 from ml_jobs.forecasting.history_average import history_means
 from ml_jobs.forecasting.panel import Panel, read_panel
@@ -77,26 +81,31 @@ def run(grain: str, data: Path, work: Path, options: argparse.Namespace) -> None
 
 
 def ours(panel: Panel, data: Path, work: Path, targets: list[int], effort: str) -> tuple[dict[str, Found], float]:
-    """Train and score every origin by the command lines."""
+    """Train and score every origin by the jobs' entry points; return forecasts by member, and CPU seconds."""
     found: dict[str, Found] = defaultdict(dict)
-    began = resource.getrusage(resource.RUSAGE_CHILDREN)
+    seconds = 0.0
     for target in targets:
         models, out = work / f"models-{target}", work / f"forecasts-{target}.csv"
-        _run("ml_jobs.train", "--data", data, "--out", models, "--cutoff", panel.week_at(target - 1),
-             "--effort", effort)
-        _run("ml_jobs.score", "--data", data, "--models", models, "--week", panel.week_at(target), "--out", out)
+        seconds += _run(train.main, "--data", data, "--out", models, "--cutoff", panel.week_at(target - 1),
+                        "--effort", effort)
+        seconds += _run(score.main, "--data", data, "--models", models, "--week", panel.week_at(target), "--out", out)
         with out.open(encoding="utf-8") as handle:
             for row in csv.DictReader(handle):
                 key = (f"{row['store_id']}|{row['product_id']}", target)
                 for name, column in (("ensemble", "units"), ("  lasso", "lasso_units"),
                                      ("  embedding net", "embedding_net_units")):
                     found[name][key] = float(row[column] or row["units"])
-    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return dict(found), ended.ru_utime + ended.ru_stime - began.ru_utime - began.ru_stime
+    return dict(found), seconds
 
 
-def _run(module: str, *arguments: object) -> None:
-    subprocess.run([sys.executable, "-m", module, *map(str, arguments)], check=True, cwd=ROOT, capture_output=True)
+def _run(job: Callable[[list[str]], int], *arguments: object) -> float:
+    """Run a job in this process and return its CPU seconds; what it prints matters only if it fails."""
+    began = time.process_time()
+    with redirect_stdout(io.StringIO()) as printed:
+        failed = job([str(argument) for argument in arguments])
+    if failed:
+        raise SystemExit(f"{job.__module__} failed: {printed.getvalue()}")
+    return time.process_time() - began
 
 
 def peers_of(

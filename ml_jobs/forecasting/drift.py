@@ -35,8 +35,11 @@ class Snapshot:
         finite = values[np.isfinite(values)]
         if not len(finite):
             raise BadRequest("no finite value to take a snapshot of", field="feature")
+        finite.sort()
         edges = np.unique(np.quantile(finite, np.linspace(0, 1, BINS + 1)[1:-1]))
-        return cls(tuple(float(edge) for edge in edges), tuple(_shares(finite, edges).tolist()))
+        below = np.searchsorted(finite, edges)
+        counts = np.diff(below, prepend=0, append=len(finite))
+        return cls(tuple(edges.tolist()), tuple((counts / len(finite)).tolist()))
 
     def to_dict(self) -> dict[str, list[float]]:
         """Return the JSON form."""

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ml_jobs.forecasting.panel import Panel
+from ml_jobs.forecasting.panel import ALL, Panel
 from ml_jobs.forecasting.tables import FloatArray, IntArray
 from ml_jobs.forecasting.weather import WEATHER
 
@@ -295,10 +295,10 @@ def _static_features(columns: dict[str, FloatArray], panel: Panel, series: IntAr
         columns["pack_size"] = np.broadcast_to(pack[:, None], (len(series), weeks))
 
 
-def category_texts(panel: Panel) -> dict[str, list[str]]:
-    """Return the text categories of every series, by category name."""
+def category_texts(panel: Panel, series: IntArray | slice = ALL) -> dict[str, list[str]]:
+    """Return the text categories of the series, by category name."""
     texts = {
-        "store": [panel.stores[store] for store in panel.store_of],
-        "product": [panel.products[product] for product in panel.product_of],
+        "store": [panel.stores[store] for store in panel.store_of[series].tolist()],
+        "product": [panel.products[product] for product in panel.product_of[series].tolist()],
     }
-    return {name: texts[name] if name in texts else panel.label(name) for name in CATEGORIES}
+    return {name: texts[name] if name in texts else panel.label(name, series) for name in CATEGORIES}

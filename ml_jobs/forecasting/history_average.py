@@ -53,9 +53,9 @@ def history_means(panel: Panel, series: IntArray, end: int) -> FloatArray:
 
 def history_means_at(panel: Panel, series: IntArray, weeks: IntArray, ahead: int = 1) -> FloatArray:
     """Return for each (series, target week) the mean of what was known `ahead` weeks before it."""
-    sums = np.concatenate(
-        [np.zeros((panel.series, 1)), np.cumsum(panel.units.astype(np.float64), axis=1)], axis=1
-    )
+    distinct, own = np.unique(series, return_inverse=True)
+    sums = np.zeros((len(distinct), panel.weeks + 1))
+    np.cumsum(panel.units[distinct], axis=1, dtype=np.float64, out=sums[:, 1:])
     known = np.minimum(weeks - ahead + 1, panel.weeks)
     count = np.maximum(known - panel.start[series], 1)
-    return np.asarray(sums[series, known] / count)
+    return np.asarray(sums[own, known] / count)

@@ -13,6 +13,7 @@ import platform
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,7 @@ def load(folder: Path) -> TrainedModel:
         with np.load(data / "arrays.npz") as archive:
             arrays = dict(archive)
     except (OSError, ValueError, KeyError) as error:
-        raise IntegrityError(f"{folder} is not a model folder: {error}", field="models", file=str(folder)) from error
+        raise _not_a_model(folder, error) from error
     lasso = Lasso(arrays["lasso_coefficients"], float(arrays["lasso_intercept"]), float(arrays["lasso_penalty"]))
     members = Members(lasso, Weights.from_arrays(arrays, "net"))
     return TrainedModel(
@@ -108,6 +109,18 @@ def load(folder: Path) -> TrainedModel:
     )
 
 
+def segment_of(folder: Path) -> str:
+    """Return the key that a model folder is of; raise IntegrityError if it is not one."""
+    try:
+        return str(json.loads((folder / "data/model.json").read_text())["segment"])
+    except (OSError, ValueError, KeyError) as error:
+        raise _not_a_model(folder, error) from error
+
+
+def _not_a_model(folder: Path, error: Exception) -> IntegrityError:
+    return IntegrityError(f"{folder} is not a model folder: {error}", field="models", file=str(folder))
+
+
 def content_hash(folder: Path) -> str:
     """Return the SHA-256 over the files that decide forecasts: parameters and code."""
     digest = hashlib.sha256()
@@ -116,6 +129,7 @@ def content_hash(folder: Path) -> str:
     return digest.hexdigest()
 
 
+@cache
 def code_archive() -> bytes:
     """Return the library as a zip that Python imports from; equal code gives equal bytes."""
     packed = io.BytesIO()
@@ -132,6 +146,7 @@ def packed_files() -> list[Path]:
     return [path for path in found if path.name not in TRAINING_ONLY]
 
 
+@cache
 def code_hash() -> str:
     """Return the SHA-256 of all source that decides what a training makes."""
     digest = hashlib.sha256()

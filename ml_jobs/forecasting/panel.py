@@ -31,6 +31,7 @@ from ml_jobs.forecasting.tables import (
 Matrix = np.ndarray[Any, np.dtype[np.float32]]
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
 UNKNOWN = ""
+ALL = slice(None)
 # 20 selling weeks (or half of a shorter history) say enough of a series; 8 weeks without a sale: discontinued.
 ORDINARY_ROWS = 20
 FILL_WEEKS = 8
@@ -86,14 +87,14 @@ class Panel:
         """Return the week of a column."""
         return week_of_number(self.first_week + index)
 
-    def label(self, column: str) -> list[str]:
-        """Return one text attribute for every series; raise BadRequest if neither stores nor products have it."""
+    def label(self, column: str, series: IntArray | slice = ALL) -> list[str]:
+        """Return one text attribute of the series; raise BadRequest if neither stores nor products have it."""
         if column in self.store_labels:
             values = self.store_labels[column]
-            return [values[store] for store in self.store_of]
+            return [values[store] for store in self.store_of[series].tolist()]
         if column in self.product_labels:
             values = self.product_labels[column]
-            return [values[product] for product in self.product_of]
+            return [values[product] for product in self.product_of[series].tolist()]
         raise BadRequest(
             f"no column {column!r} in stores or products", field="scheme", value=column,
             remedy=f"use one of {', '.join([*self.store_labels, *self.product_labels])}",
