@@ -103,7 +103,7 @@ def _judge(bench: Workbench, pooled: PooledNet, name: str, tuning: Tuning) -> di
         actual.append(segment.units[judged.rows].astype(np.float64))
         units.append(judged.units["ensemble"])
     sold, forecast = np.concatenate(actual), np.concatenate(units)
-    costs = row_costs(sold, float(pooled.facts["typical_sale"]))
+    costs = row_costs(sold, pooled.facts["typical_sale"], pooled.facts["percentage_rate"])
     return {"objective": round(objective(sold, forecast, costs), 6), "rows": len(sold)}
 
 

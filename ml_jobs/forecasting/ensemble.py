@@ -125,7 +125,7 @@ class _Fits:
         self._segment, self._pooled, self._tuning = segment, pooled, tuning
         self._scaled = pooled.scaling.apply(segment.values)
         self._target = np.log1p(segment.units) - segment.level
-        self._costs = row_costs(segment.units, float(pooled.facts["typical_sale"]))
+        self._costs = row_costs(segment.units, pooled.facts["typical_sale"], pooled.facts["percentage_rate"])
         net = pooled.stages["choose"]
         residual = self._target - net.ratio(net.hidden(self._scaled, segment.codes))
         self._weight = self._costs * median_weights(residual, tuning.small_residual)

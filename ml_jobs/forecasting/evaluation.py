@@ -9,7 +9,6 @@ import numpy as np
 
 from domain.errors import BadRequest
 from domain.metrics import Tally, metrics, value_added
-from ml_jobs.forecasting.objective import PERCENTAGE_RATE
 from ml_jobs.forecasting.panel import Panel
 from ml_jobs.forecasting.tables import FloatArray, IntArray
 
@@ -36,11 +35,11 @@ def tally_arrays(actual: FloatArray, forecast: FloatArray) -> Tally:
     )
 
 
-def cost(total: Tally) -> float:
-    """Return what choices minimise, from a tally: WAPE and a share of MAPE; the mean error where nothing was sold."""
+def cost(total: Tally, rate: float) -> float:
+    """Return what choices minimise, from a tally: WAPE + rate * MAPE; the mean error where nothing was sold."""
     if total.sum_actual <= 0:
         return total.sum_absolute_error / max(total.n, 1)
-    return total.sum_absolute_error / total.sum_actual + PERCENTAGE_RATE * total.sum_ape / total.n_positive
+    return total.sum_absolute_error / total.sum_actual + rate * total.sum_ape / total.n_positive
 
 
 def evaluation(panel: Panel, week: IntArray, actual: FloatArray, forecasts: Mapping[str, FloatArray]) -> dict[str, Any]:

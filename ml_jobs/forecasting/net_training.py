@@ -20,8 +20,9 @@ from ml_jobs.forecasting import features, rows
 from ml_jobs.forecasting.embedding_net import STAGES, PooledNet, Vocabulary, Weights
 from ml_jobs.forecasting.features import CATEGORIES
 from ml_jobs.forecasting.lasso import Scaling
-from ml_jobs.forecasting.objective import row_costs, typical_sale
+from ml_jobs.forecasting.objective import percentage_rate, row_costs, typical_sale
 from ml_jobs.forecasting.panel import Panel
+from ml_jobs.forecasting.tables import FloatArray
 from ml_jobs.forecasting.windows import Origins
 
 
@@ -119,11 +120,12 @@ def pretrain(
     net = _Net(len(chosen.names), vocabulary.sizes, hidden)
     if parent is not None:
         _inherit(net, parent, chosen.names, vocabulary)
-    sale = typical_sale(chosen.units[early] if early.any() else chosen.units)
-    data = _Data(chosen, scaling, vocabulary.codes(texts)[chosen.series], sale)
+    usable = np.flatnonzero(early) if early.any() else np.arange(len(chosen.week))
+    sale = typical_sale(chosen.units[usable])
+    rate = percentage_rate(chosen.units[usable], np.expm1(chosen.level[usable]))
+    data = _Data(chosen, scaling, vocabulary.codes(texts)[chosen.series], row_costs(chosen.units, sale, rate))
     generator = np.random.default_rng(seed)
     stages: dict[str, Weights] = {}
-    usable = np.flatnonzero(early) if early.any() else np.arange(len(chosen.week))
     epochs = int(np.clip(SEEN_ROWS // max(len(usable), 1), FEWEST_EPOCHS, work.epochs))
     _fit(net, data, usable, generator, epochs=epochs)
     stages[STAGES[0]] = _exported(net)
@@ -134,8 +136,8 @@ def pretrain(
         _fit(net, data, np.concatenate([new, old]), generator, epochs=1)
         stages[stage] = _exported(net)
     facts = {
-        "cutoff": str(panel.cutoff), "effort": effort, "seed": seed, "typical_sale": sale, "rows": len(chosen.week),
-        "series": panel.series, "weeks": panel.weeks, "horizon": panel.horizon,
+        "cutoff": str(panel.cutoff), "effort": effort, "seed": seed, "typical_sale": sale, "percentage_rate": rate,
+        "rows": len(chosen.week), "series": panel.series, "weeks": panel.weeks, "horizon": panel.horizon,
         "choose_before": str(panel.week_at(origins.choose)), "judge_before": str(panel.week_at(origins.judge)),
         "parent": dict(parent.facts) if parent is not None else None,
         "versions": {"torch": str(torch.__version__), "numpy": np.__version__},
@@ -182,12 +184,11 @@ class _Data:
     """Training rows as tensors."""
 
     def __init__(
-        self, chosen: rows.Rows, scaling: Scaling, codes: np.ndarray[Any, np.dtype[np.int64]], sale: float
+        self, chosen: rows.Rows, scaling: Scaling, codes: np.ndarray[Any, np.dtype[np.int64]], costs: FloatArray
     ) -> None:
         self.scaled = torch.from_numpy(scaling.apply(chosen.values))
         self.codes = torch.from_numpy(codes)
         self.target = torch.from_numpy(np.log1p(chosen.units) - chosen.level)
-        costs = row_costs(chosen.units, sale)
         self.cost = torch.from_numpy((costs * (len(costs) / max(costs.sum(), 1.0))).astype(np.float32))
 
 

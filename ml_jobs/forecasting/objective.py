@@ -10,7 +10,8 @@ import numpy as np
 from ml_jobs.forecasting.tables import FloatArray
 
 MAX_LOG = 30.0  # exp of it is more than is sold of anything; a forecast beyond it is an accident of arithmetic
-PERCENTAGE_RATE = 0.1  # one point of MAPE is worth this many points of WAPE: orders first, the gate's figure second
+BASE_RATE = 0.1  # points of WAPE that a point of MAPE is worth where both are as hard: orders first, then the gate
+RATES = (0.05, 0.3)  # bounds of the rate, whatever the data
 LARGEST_SHARE = 10.0  # of the typical sale to a row's own: an accident in a large series must not steer the rest
 UNDECIDED = 0.25  # the middle part of the way from one whole number to the next where a forecast is of neither
 
@@ -34,16 +35,30 @@ def typical_sale(units: np.ndarray[Any, Any]) -> float:
     return float(sold.mean(dtype=np.float64)) if len(sold) else 1.0
 
 
-def row_costs(actual: np.ndarray[Any, Any], sale: float) -> FloatArray:
+def percentage_rate(actual: np.ndarray[Any, Any], usual: np.ndarray[Any, Any]) -> float:
+    """Return how many points of WAPE a point of MAPE is worth in a data set, from what was sold and what is usual.
+
+    It is the base rate times MAPE over WAPE of a forecast of the `usual` units: where few large series carry the
+    volume, most series are small, far harder in percent, and hardly seen by WAPE; there MAPE counts for more.
+    """
+    error, positive = np.abs(usual.astype(np.float64) - actual), actual > 0
+    if not error[positive].any():
+        return BASE_RATE
+    mape = float((error[positive] / actual[positive]).mean())
+    wape = float(error.sum() / actual.sum(dtype=np.float64))
+    return float(np.clip(BASE_RATE * mape / wape, *RATES))
+
+
+def row_costs(actual: np.ndarray[Any, Any], sale: float, rate: float) -> FloatArray:
     """Return what one unit of error costs in each row.
 
-    That is 1 for its part in WAPE, and where something was sold its part in MAPE at the fixed rate: added up over rows
+    That is 1 for its part in WAPE, and where something was sold its part in MAPE at the given rate: added up over rows
     whose typical sale is `sale` and divided by all that was sold, it is WAPE + rate * MAPE.
     """
     share = np.zeros(len(actual))
     positive = actual > 0
     share[positive] = np.minimum(sale / actual[positive], LARGEST_SHARE)
-    return np.asarray(1.0 + PERCENTAGE_RATE * share)
+    return np.asarray(1.0 + rate * share)
 
 
 def objective(actual: FloatArray, forecast: FloatArray, costs: FloatArray) -> float:

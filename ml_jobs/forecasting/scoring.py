@@ -16,6 +16,7 @@ from ml_jobs.forecasting import features, model_files
 from ml_jobs.forecasting.drift import SNAPSHOT_FILE, Drift, Snapshot, compare
 from ml_jobs.forecasting.evaluation import cost
 from ml_jobs.forecasting.history_average import HistoryAverage
+from ml_jobs.forecasting.objective import BASE_RATE
 from ml_jobs.forecasting.panel import Panel
 from ml_jobs.forecasting.scheme import Segments
 from ml_jobs.forecasting.tables import FloatArray, IntArray
@@ -65,7 +66,7 @@ def model_folders(models: Path) -> dict[str, Path]:
     folders = [models] if (models / "MLmodel").is_file() else sorted(path.parent for path in models.glob("*/MLmodel"))
     found: dict[str, Path] = {}
     for folder in folders:
-        found[model_files.load(folder).segment] = folder
+        found[model_files.segment_of(folder)] = folder
     return found
 
 
@@ -136,7 +137,8 @@ def _lost_to_average(folder: Path) -> str:
     if backtest is None:
         return ""
     own, average = (Tally.from_dict(backtest[name]) for name in (ENSEMBLE, BASELINE))
-    if cost(own) < cost(average):
+    rate = backtest.get("percentage_rate", BASE_RATE)
+    if cost(own, rate) < cost(average, rate):
         return ""
     figures = (f"{name} {_figure(of(own))} against {_figure(of(average))}"
                for name, of in (("WAPE", wape), ("MAPE", mape)))

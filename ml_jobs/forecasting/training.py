@@ -158,10 +158,14 @@ def _train_ensemble(
     digest = model_files.save(model, folder)
     checks = _training_checks(model_files.load(folder), segment)
     taken = drift.snapshots(pooled.feature_names, segment.values.astype(np.float64))
-    _write_json(folder / drift.SNAPSHOT_FILE, {name: snapshot.to_dict() for name, snapshot in taken.items()})
+    snapshots = {name: snapshot.to_dict() for name, snapshot in taken.items()}
+    _write_json(folder / drift.SNAPSHOT_FILE, snapshots, indent=None)
     coefficients = trained.members.lasso.coefficients
     return TRAINED, {
-        **counts, "evaluation": document, "backtest": _backtest(panel, segment, own, judged, units["baseline"]),
+        **counts, "evaluation": document, "backtest": {
+            "percentage_rate": pooled.facts["percentage_rate"],
+            **_backtest(panel, segment, own, judged, units["baseline"]),
+        },
         "weights": {"lasso": round(1 - trained.net_weight, 6), "embedding_net": round(trained.net_weight, 6)},
     }, {
         "model_hash": digest, "checks": checks,
@@ -194,8 +198,7 @@ def segment_rows(bench: Workbench, pooled: PooledNet, series: IntArray) -> tuple
     """Return the rows that a segment learns from, and the series of each."""
     panel = bench.panel
     found = bench.kept.of_series(series) if bench.kept else rows.collect(panel, bench.groups, series)
-    texts = {name: [values[i] for i in series] for name, values in features.category_texts(panel).items()}
-    codes = pooled.vocabulary.codes(texts)[np.searchsorted(series, found.series)]
+    codes = pooled.vocabulary.codes(features.category_texts(panel, series))[np.searchsorted(series, found.series)]
     block = features.FeatureBlock(
         found.names, found.values, found.level, np.ones(len(found.week), dtype=bool), found.series, found.week
     )
@@ -264,5 +267,5 @@ def _who() -> str:
         return "unknown"
 
 
-def _write_json(path: Path, document: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(document, indent=1, sort_keys=True) + "\n")
+def _write_json(path: Path, document: Mapping[str, Any], *, indent: int | None = 1) -> None:
+    path.write_text(json.dumps(document, indent=indent, sort_keys=True) + "\n")

@@ -35,7 +35,7 @@ def test_a_module_that_was_changed_by_hand_fails_the_check_until_it_is_exported_
 ) -> None:
     module = repository / "ml_jobs/forecasting/objective.py"
     before = module.read_text()
-    module.write_text(before.replace("PERCENTAGE_RATE = ", "PERCENTAGE_RATE = 1"))
+    module.write_text(before.replace("BASE_RATE = ", "BASE_RATE = 1"))
     assert main(["--check", "--root", str(repository)]) == 1
     assert "objective.py differs from objective.ipynb" in capsys.readouterr().err
     assert main(["--root", str(repository)]) == 0
