@@ -277,7 +277,8 @@ class OpenCensusExporter:
         for blob in self._storage.gets():
             if self._transport.is_waiting:
                 return
-            if not blob.lease(3 * self._transport.post_seconds):  # to connect, to wait, to read the answer
+            # To connect, to agree on TLS, to send, to wait for the answer's head and to read its body.
+            if not blob.lease(5 * self._transport.post_seconds):
                 continue  # another process was quicker
             envelopes = list(blob.get() or ())
             remaining = self._transport.send(envelopes)

@@ -80,22 +80,27 @@ class Transport:
     def _post(self, envelopes: list[Any]) -> _Answer:
         import requests
 
+        from adapters.telemetry_deadline import InTime
+
         headers = {"Accept": "application/json", "Content-Type": "application/json", "Content-Encoding": "gzip"}
         if self._credential is not None:
             headers["Authorization"] = f"Bearer {self._credential.get_token(SCOPE).token}"
         body = gzip.compress(json.dumps(envelopes).encode(), compresslevel=5)
-        for _ in range(MAX_REDIRECTS):
-            with requests.post(
-                self._endpoint + "/v2.1/track", data=body, headers=headers, timeout=self.post_seconds,
-                allow_redirects=False, stream=True,
-            ) as response:
-                status, target = response.status_code, urlsplit(response.headers.get("Location", ""))
-                safe = target.netloc and target.scheme == urlsplit(self._endpoint).scheme
-                if status not in REDIRECTS or not safe:
-                    # A batch that was taken whole needs no more words: an answer that breaks off must not repeat it.
-                    told = b"" if status == 200 else _read(response, self.post_seconds)
-                    return _Answer(status, response.headers, told)
-            self._endpoint = f"{target.scheme}://{target.netloc}"
+        with requests.Session() as session:
+            session.mount("https://", InTime())
+            session.mount("http://", InTime())
+            for _ in range(MAX_REDIRECTS):
+                with session.post(
+                    self._endpoint + "/v2.1/track", data=body, headers=headers, timeout=self.post_seconds,
+                    allow_redirects=False, stream=True,
+                ) as response:
+                    status, target = response.status_code, urlsplit(response.headers.get("Location", ""))
+                    safe = target.netloc and target.scheme == urlsplit(self._endpoint).scheme
+                    if status not in REDIRECTS or not safe:
+                        # A batch that was taken whole needs no more words: an answer that breaks off repeats nothing.
+                        told = b"" if status == 200 else _read(response, self.post_seconds)
+                        return _Answer(status, response.headers, told)
+                self._endpoint = f"{target.scheme}://{target.netloc}"
         raise requests.TooManyRedirects(f"{MAX_REDIRECTS} redirects, the last to {self._endpoint}")
 
     def _partly(self, envelopes: list[Any], errors: dict[int, int]) -> list[Any]:

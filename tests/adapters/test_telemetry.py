@@ -63,8 +63,9 @@ PLANS: dict[str, list[Fault]] = {
     "partial then 503": ["partial", 503],
     "partial in any order and packed": ["partial-shuffled"], "unreadable 206": ["unreadable"], "empty 206": ["empty"],
     "slow": ["slow"], "half an answer": ["half"], "an answer byte by byte": ["trickle"],
+    "a head without end": ["trickle-head", "trickle-head"],
 }
-SLOW = ("slow", "an answer byte by byte")
+SLOW = ("slow", "an answer byte by byte", "a head without end")
 
 
 @pytest.mark.parametrize("plan", PLANS)

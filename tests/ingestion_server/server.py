@@ -12,6 +12,7 @@ Faults are consumed one a request, in order; after the last one every request is
     "empty"               206 without a body; nothing is taken
     "half"                200, everything is taken, and the connection ends in the middle of the answer
     "trickle"             206 whose body comes byte by byte, for `slow_seconds`; nothing is taken
+    "trickle-head"        a status line, then a header byte by byte for as long as the client reads; nothing is taken
     "slow"                the answer comes after `slow_seconds`; nothing is taken
     "redirect"            308 to `redirect_to`
 
@@ -32,6 +33,7 @@ from types import TracebackType
 from typing import Any
 
 Fault = int | str
+TRICKLE_SECONDS = 60.0
 
 
 class IngestionServer:
@@ -105,7 +107,7 @@ class IngestionServer:
             return 206, {}, b"<html>gateway</html>"
         if fault == "empty":
             return 206, {}, b""
-        if fault == "trickle":
+        if fault in ("trickle", "trickle-head"):
             return fault, {}, _answer(len(items), len(items), [])
         if fault == "redirect":
             return 308, {"Location": f"{self.redirect_to}/v2.1/track"}, b""
@@ -143,6 +145,9 @@ def _handler(server: IngestionServer) -> type[BaseHTTPRequestHandler]:
                 self.close_connection = True
                 self.connection.close()
                 return
+            if status == "trickle-head":
+                self._trickle_head()
+                return
             self.send_response({"half": 200, "trickle": 206}.get(str(status)) or int(status))
             for key, value in {**more, "Content-Length": str(len(answer))}.items():
                 self.send_header(key, value)
@@ -152,6 +157,17 @@ def _handler(server: IngestionServer) -> type[BaseHTTPRequestHandler]:
                 return
             self.wfile.write(answer[:len(answer) // 2] if status == "half" else answer)
             self.close_connection = self.close_connection or status == "half"
+
+        def _trickle_head(self) -> None:
+            until = time.monotonic() + TRICKLE_SECONDS
+            self.close_connection = True
+            try:
+                self.wfile.write(b"HTTP/1.1 503 Service Unavailable\r\nX-Slow: ")
+                while time.monotonic() < until:
+                    self.wfile.write(b"x")
+                    time.sleep(0.05)
+            except OSError:  # the client had enough
+                return
 
         def _trickle(self, answer: bytes) -> None:
             try:
