@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 MAX_PREEMPTED = 3
+LOOK_SECONDS = 2.0  # longest gap between two looks at the root: whether it is still there
 CANCEL_LOOK_SECONDS = 0.5  # gap between two looks at a command that should end
 TERM_SECONDS = 5.0  # a cancelled command may tidy up this long before it is killed
 LOCK_SECONDS = 10.0  # how long a successor waits for an agent that hands over
@@ -65,6 +66,12 @@ class Execution:
         self._launch = Launch(**document["launch"])
         state = folder.state() or State("Queued")
         self._state = replace(state, submitted_at=document["submitted_at"])
+        self._group: int | None = None  # of the command that is waited for
+
+    def abandon(self) -> None:
+        """Kill the command, for which nobody waits any more."""
+        if self._group is not None:
+            _signal(self._group, signal.SIGKILL)
 
     def run(self) -> None:
         """Bring the job to its end; every error of its own becomes the job's failure."""
@@ -81,7 +88,9 @@ class Execution:
             lock = self._folder.open_lock()
             try:
                 if not try_lock(lock):  # an earlier agent started it
+                    self._group = self._folder.process_group()
                     fcntl.flock(lock, fcntl.LOCK_EX)
+                    self._group = None
                 if self._folder.exit_code() is None and not self._restart_allowed():
                     return
                 if self._folder.exit_code() is None:
@@ -122,9 +131,11 @@ class Execution:
                 cwd=self._launch.code, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
                 pass_fds=(lock,), env={**self._environment, "AZUREML_RUN_ID": self._folder.name},
             )
+        self._group = process.pid
         self._move("Running")
         process.wait()
         _signal(process.pid, signal.SIGKILL)  # what the command left running in its group
+        self._group = None
 
     def _finish(self) -> None:
         code = self._folder.exit_code()
@@ -159,29 +170,39 @@ class Agent:
         self._idle_seconds = idle_seconds
         self._transfers = Transfers(root / "cache", lake_connection)
         self._environment = _job_environment(root, max_parallel)
-        self._active: set[str] = set()
+        self._active: dict[str, Execution] = {}
         self._done: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._cancelled_at: dict[str, float] = {}  # active jobs that somebody wants cancelled: since when
 
     def serve(self) -> None:
-        """Work until told to hand over, or until there was nothing to do for `idle_seconds`."""
-        bell = self._open_bell()
-        while True:
+        """Work until told to hand over, until there was nothing to do for `idle_seconds`, or until the root is gone."""
+        bell, busy_at = self._open_bell(), time.monotonic()
+        while self._is_there(bell):
             self._advance()
-            timeout = CANCEL_LOOK_SECONDS if self._cancelled_at else self._idle_seconds
+            timeout = CANCEL_LOOK_SECONDS if self._cancelled_at else min(LOOK_SECONDS, self._idle_seconds)
             ready, _, _ = select.select([bell], [], [], timeout)
-            if ready:
-                if HAND_OVER in os.read(bell, 4096):
-                    return
-            elif not self._active:
+            if ready and HAND_OVER in os.read(bell, 4096):
+                return
+            if ready or self._active:
+                busy_at = time.monotonic()
+            elif time.monotonic() - busy_at >= self._idle_seconds:
                 os.close(bell)  # from here on a ring fails, and its sender starts a successor
-                if not self._root.exists() or not self._queued():
+                if not self._queued():
                     self._transfers.evict()
                     return
-                bell = self._open_bell()
+                bell, busy_at = self._open_bell(), time.monotonic()
+        for execution in self._active.values():
+            execution.abandon()
 
     def _open_bell(self) -> int:
         return os.open(self._root / "doorbell", os.O_RDWR | os.O_NONBLOCK)  # own writer: never at end of file
+
+    def _is_there(self, bell: int) -> bool:
+        """Whether the root is the one of this agent: not deleted, nor deleted and made anew for another one."""
+        try:
+            return os.path.samestat(os.fstat(bell), (self._root / "doorbell").stat())
+        except FileNotFoundError:
+            return False
 
     def _queued(self) -> list[JobFolder]:
         """Queued jobs, scoring first (it has the shorter deadline), then by age."""
@@ -195,7 +216,7 @@ class Agent:
     def _advance(self) -> None:
         while not self._done.empty():
             name = self._done.get()
-            self._active.discard(name)
+            self._active.pop(name, None)
             self._cancelled_at.pop(name, None)
         for folder in self._queued():
             state = folder.state()
@@ -217,7 +238,7 @@ class Agent:
                 self._done.put(folder.name)
                 ring(self._root)
 
-        self._active.add(folder.name)
+        self._active[folder.name] = execution
         threading.Thread(target=work, name=folder.name, daemon=True).start()
 
     def _cancel_if_wanted(self, folder: JobFolder) -> None:

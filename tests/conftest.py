@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from adapters.lake import BlobLake, connect
@@ -55,6 +56,20 @@ def _well_known_ports_taken() -> Iterator[None]:
     thread.join()
     for server in held:
         server.close()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_job_agent_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A local platform's agent and its jobs outlive their host, as they should; they end here, with the tests."""
+    yield
+    ours = str(tmp_path_factory.getbasetemp())
+    for process in psutil.process_iter(["cmdline"]):
+        command = process.info["cmdline"] or []
+        if "adapters.jobs_local_agent" in command and any(part.startswith(ours) for part in command):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                for one in [process, *process.children(recursive=True)]:
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        one.kill()
 
 
 @pytest.fixture(scope="session")

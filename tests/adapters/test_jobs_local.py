@@ -6,6 +6,7 @@ import json
 import os
 import random
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 
 from adapters.jobs_local import LocalJobs
@@ -50,6 +52,14 @@ def agent_pid(jobs: LocalJobs) -> int:
     raise AssertionError("no agent")
 
 
+def alive(pid: int) -> bool:
+    """Whether a process lives; one that has ended and that nobody asked for its exit code does not."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 @pytest.fixture
 def jobs(tmp_path: Path, azurite: str, lake: BlobLake) -> Iterator[LocalJobs]:
     lake.write("curated", "2017-W45/v1/deliveries.csv", b"store_id,product_id,sales_week,units\n")
@@ -63,7 +73,7 @@ def jobs(tmp_path: Path, azurite: str, lake: BlobLake) -> Iterator[LocalJobs]:
         idle_seconds=5,
     )
     yield platform
-    for folder in (platform.root / "jobs").iterdir():
+    for folder in (platform.root / "jobs").glob("*"):  # none where the test deleted it
         platform.cancel(folder.name)
     platform.close()
 
@@ -203,6 +213,18 @@ def test_jobs_survive_the_agent_and_the_next_one_adopts_them(jobs: LocalJobs, tm
         end = ended(jobs, spec.name)
         assert (end.status, end.preempted) == ("Completed", 0)
         assert JobFolder(jobs.root, spec.name).log_tail().count("start") == 1
+
+
+@pytest.mark.parametrize("adopted", [False, True])
+def test_an_agent_whose_folder_is_deleted_ends_with_its_jobs(jobs: LocalJobs, adopted: bool) -> None:
+    name = jobs.submit(job(behave="sleep-300"))
+    until(lambda: status(jobs, name).status == "Running")
+    if adopted:
+        jobs.close()
+        until(lambda: status(jobs, name).status == "Running")  # starts a successor
+    agent, group = agent_pid(jobs), JobFolder(jobs.root, name).process_group()
+    shutil.rmtree(jobs.root)
+    until(lambda: not alive(agent) and not alive(group or 0))
 
 
 def test_another_lake_address_replaces_the_agent_without_touching_jobs(jobs: LocalJobs, tmp_path: Path) -> None:
