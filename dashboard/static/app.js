@@ -6,6 +6,7 @@ import { failed, loading } from "./parts.js";
 
 const FAST_MS = 2500; // while a run is going on
 const SLOW_MS = 30000;
+const LONGEST_PRESS_MS = 5000; // a release outside the window may never be told
 
 const VIEWS = [
   ["overview", "Overview", "o", "M3 13h8V3H3zm0 8h8v-6H3zm10 0h8V11h-8zm0-18v6h8V3z"],
@@ -26,6 +27,7 @@ const main = document.getElementById("main");
 let shown = { route: "", text: "", view: null, data: null };
 let abort = null;
 let timer = 0;
+let released = Promise.resolve();
 
 function parse() {
   const [path, query] = window.location.hash.replace(/^#\/?/, "").split("?");
@@ -58,6 +60,7 @@ async function show(quiet = false) {
   try {
     const view = await MODULES[route.view]();
     const data = await view.load(route, mine.signal);
+    await released;
     if (mine.signal.aborted) return;
     clearTimeout(waiting);
     const text = JSON.stringify(data);
@@ -93,6 +96,15 @@ function schedule(wait) {
     if (busy) schedule(wait);
     else show(true);
   }, wait);
+}
+
+/** A press is a click only if its button is still there when it ends: until then no view is drawn anew. */
+function holdWhilePressed() {
+  released = new Promise((resolve) => {
+    const soon = () => setTimeout(resolve, 0); // after the click
+    for (const end of ["pointerup", "pointercancel"]) document.addEventListener(end, soon, { once: true });
+    setTimeout(resolve, LONGEST_PRESS_MS);
+  });
 }
 
 function setTheme(theme) {
@@ -150,6 +162,7 @@ document.querySelector(".side-foot").prepend(h("p", { id: "fresh", class: "muted
 document.getElementById("theme").addEventListener("click", nextTheme);
 document.getElementById("help").addEventListener("click", help);
 document.addEventListener("keydown", onKey);
+document.addEventListener("pointerdown", holdWhilePressed, true);
 document.addEventListener("visibilitychange", () => { if (!document.hidden) show(true); });
 window.addEventListener("hashchange", () => show());
 setTheme(localStorage.getItem("shelfcast.theme") || "");

@@ -6,16 +6,18 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from dashboard.screenshots import chromium_path
 from tests.dashboard.api_server import PageServer, SampleApi
 
 Opened = Callable[..., Page]
+DEADLINE = 30_000  # milliseconds for anything that the page is to show: the machine may be busy with other things
 
 
 @pytest.fixture(scope="module")  # the driver keeps an event loop in the thread: it must end before other tests
 def browser() -> Iterator[Browser]:
+    expect.set_options(timeout=DEADLINE)
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=chromium_path(), args=["--no-sandbox"])
         yield chromium

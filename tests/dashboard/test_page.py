@@ -155,7 +155,18 @@ def test_a_running_run_is_followed_without_a_reload(opened: Opened, api: SampleA
     expect(page.get_by_role("button", name="Replay…")).to_have_count(0)  # it would be refused
     page.locator("summary").first.focus()
     api.running = False
-    expect(page.locator(".page-head .badge")).to_have_text(re.compile("degraded"), timeout=8000)
+    expect(page.locator(".page-head .badge")).to_have_text(re.compile("degraded"))
+
+
+def test_a_refresh_does_not_take_the_button_from_under_a_press(opened: Opened, api: SampleApi) -> None:
+    api.running = True
+    page = opened(f"#/runs/{RUN}")
+    page.get_by_role("button", name="Cancel…").hover()
+    with page.expect_response(f"**/api/runs/{RUN}"):  # it is asked for every 2.5 s
+        page.mouse.down()
+    page.wait_for_timeout(300)  # for the page to draw it, as it must not
+    page.mouse.up()
+    expect(page.locator("dialog")).to_be_visible()
 
 
 def test_cancel_asks_for_a_reason(opened: Opened, api: SampleApi) -> None:
