@@ -122,8 +122,7 @@ class DelimitedReader:
             starts, ends = records.starts[odd], records.ends[odd]
             faults = map(self._misshapen, records.widths[odd].tolist(), (ends - starts).tolist())
             broken = refused(numbers[odd].tolist(), list(faults), _raw_texts(data, starts, ends))
-            rows = np.flatnonzero(fits)
-            records, numbers = records.pick(rows), numbers[rows]
+            records, numbers = records.pick(fits), numbers[fits]
         return Batch(
             [None if source is None else records.column(source) for source in self._layout.sources],
             numbers,

@@ -22,8 +22,8 @@ Mask = npt.NDArray[np.bool_]
 BLOCK_BYTES = 6 << 20
 MAX_RECORD_BYTES = 16 << 20  # no line end within this many bytes: the file cannot be what it says
 NEWLINE, RETURN = 10, 13
-_NO_TOGGLES = np.zeros(0, np.int64)
-_PASS = 1 << 16  # bytes looked at together: they and what is found of them stay near the processor
+_NO_PLACES = np.zeros(0, np.int64)
+_PASS = 1 << 17  # bytes looked at together: they and what is found of them stay near the processor
 
 
 @dataclass(frozen=True)
@@ -36,19 +36,25 @@ class Block:
     toggles: I64
 
 
-def places_of(data: bytes, *wanted: int) -> I32:
-    """Return where any of some bytes are."""
+def _marks(data: bytes, delimiter: int) -> tuple[I32, Mask]:
+    """Return the places of delimiters and line feeds, and which of them are line feeds."""
     array = np.frombuffer(data, np.uint8)
-    found = [np.zeros(0, np.int32)]
+    marks, breaks = [np.zeros(0, np.int32)], [np.zeros(0, np.bool_)]
     for start in range(0, len(array), _PASS):
         part = array[start : start + _PASS]
-        marked = part == wanted[0]
-        for byte in wanted[1:]:
-            marked |= part == byte
-        places = np.flatnonzero(marked).astype(np.int32)
-        places += np.int32(start)
-        found.append(places)
-    return np.concatenate(found)
+        is_break = part == NEWLINE
+        places = np.flatnonzero(is_break | (part == delimiter))
+        breaks.append(np.take(is_break, places))
+        places += start
+        marks.append(places.astype(np.int32))
+    return np.concatenate(marks), np.concatenate(breaks)
+
+
+def _places_of(data: bytes, byte: int) -> I64:
+    """Return where a byte is."""
+    array = np.frombuffer(data, np.uint8)
+    parts = (np.flatnonzero(array[start : start + _PASS] == byte) + start for start in range(0, len(array), _PASS))
+    return np.concatenate([_NO_PLACES, *parts])
 
 
 def quote_toggles(data: bytes, delimiter: int, quote: int) -> I64:
@@ -58,7 +64,7 @@ def quote_toggles(data: bytes, delimiter: int, quote: int) -> I64:
     right, and that is proven here for all quotes at once; only where it fails the quotes are walked one by one.
     """
     array = np.frombuffer(data, np.uint8)
-    quotes = places_of(data, quote).astype(np.int64)
+    quotes = _places_of(data, quote)
     if not len(quotes):
         return quotes
     before = array[quotes - 1]
@@ -91,14 +97,14 @@ def last_record_end(data: bytes, delimiter: int, quote: int | None) -> tuple[int
     """Return where the last whole record of the data ends (0 if none does), and the quote toggles before that."""
     end = data.rfind(b"\n")
     if end < 0 or quote is None or quote not in data:
-        return end + 1, _NO_TOGGLES
+        return end + 1, _NO_PLACES
     toggles = quote_toggles(data, delimiter, quote)
     while end >= 0:
         before = int(np.searchsorted(toggles, end))
         if before % 2 == 0:
             return end + 1, toggles[:before]
         end = data.rfind(b"\n", 0, int(toggles[before - 1]))
-    return 0, _NO_TOGGLES
+    return 0, _NO_PLACES
 
 
 def record_blocks(
@@ -120,15 +126,13 @@ def _blocks_of(pieces: Iterator[bytes], name: str, delimiter: int, quote: int | 
         if fresh.endswith(b"\r") and not ended:  # its line feed may be the next byte
             fresh, held = fresh[:-1], b"\r"
         data = rest + fresh if rest else fresh
-        marks, breaks = _marks(data, delimiter)
-        if _has_lone_return(data, marks[breaks]):
+        if _has_lone_return(data):
             data = rest + fresh.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-            marks, breaks = _marks(data, delimiter)
         if ended:
             data = data.rstrip(b"\x1a")  # the end-of-file mark of old systems
             if data and not data.endswith(b"\n"):
                 data += b"\n"
-            marks, breaks = _marks(data, delimiter)
+        marks, breaks = _marks(data, delimiter)
         end, toggles = last_record_end(data, delimiter, quote)
         if end == 0 and len(data) > MAX_RECORD_BYTES:
             raise FileRefused(
@@ -142,18 +146,12 @@ def _blocks_of(pieces: Iterator[bytes], name: str, delimiter: int, quote: int | 
             yield from _unterminated(data, end, toggles, name, delimiter, quote, lines + 1)
             return
         if end:
-            within = int(np.searchsorted(marks, end))
+            within = int(np.searchsorted(marks, np.int32(end)))
             block = Block(data, marks[:within], breaks[:within], toggles)
             lines += int(np.count_nonzero(block.breaks))
             del data, fresh, piece, marks, breaks  # while the block is worked on, nothing else of its size is held
             yield block
             del block
-
-
-def _marks(data: bytes, delimiter: int) -> tuple[I32, Mask]:
-    """Return the places of delimiters and line feeds, and which of them are line feeds."""
-    marks = places_of(data, NEWLINE, delimiter)
-    return marks, np.take(np.frombuffer(data, np.uint8), marks) == NEWLINE
 
 
 def _unterminated(
@@ -175,11 +173,13 @@ def _unterminated(
     )
 
 
-def _has_lone_return(data: bytes, breaks: I32) -> bool:
-    """Say whether a carriage return is not followed by one of the line feeds."""
+def _has_lone_return(data: bytes) -> bool:
+    """Say whether a carriage return is not followed by a line feed."""
     if b"\r" not in data:
         return False
     array = np.frombuffer(data, np.uint8)
-    before = np.take(array, np.maximum(breaks - 1, 0))
-    returns = sum(np.count_nonzero(array[at : at + _PASS] == RETURN) for at in range(0, len(array), _PASS))
-    return returns != np.count_nonzero(before == RETURN)
+    for start in range(0, len(array), _PASS):
+        part = array[start : start + _PASS + 1]
+        if np.any((part[:-1] == RETURN) > (part[1:] == NEWLINE)):
+            return True
+    return data.endswith(b"\r")

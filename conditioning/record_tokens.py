@@ -59,15 +59,15 @@ def records_of(block: Block) -> Records:
     starts = np.zeros(len(last), np.int32)
     starts[1:] = ends[:-1] + 1
     filled = ends > starts
-    ends -= filled & (array[np.maximum(ends - 1, 0)] == RETURN)
+    ends -= filled & (np.take(array, np.maximum(ends - 1, 0)) == RETURN)
     records = Records(tokens, starts, ends, first, last - first + 1)
     filled = ends > starts
-    return records if filled.all() else records.pick(np.flatnonzero(filled))
+    return records if filled.all() else records.pick(filled)
 
 
 def _within(marks: I32, toggles: I64) -> I64:
     """Return the places of the marks between an opening and a closing quote."""
-    places = np.searchsorted(marks, toggles)
+    places = np.searchsorted(marks, toggles.astype(np.int32))  # as the marks are: no copy of them
     opened, closed = places[0::2], places[1::2]
     lengths = closed - opened
     before = np.cumsum(lengths) - lengths
