@@ -81,12 +81,11 @@ class AcceptedRows:
 def _pack(arrays: Sequence[npt.NDArray[Any]]) -> bytes:
     """Write arrays one behind the other: how many, type and length of each, then their bytes, each part aligned."""
     head = [len(arrays)]
-    parts = [b""]
+    parts: list[bytes | memoryview] = []
     for array in arrays:
         head += [_TYPES.index(array.dtype), len(array)]
-        parts += [array.tobytes(), bytes(-array.nbytes % _ALIGNED)]
-    parts[0] = np.array(head, np.int64).tobytes()
-    return b"".join(parts)
+        parts += [array.data, bytes(-array.nbytes % _ALIGNED)]
+    return b"".join([np.array(head, np.int64).data, *parts])
 
 
 def _unpack(data: bytes) -> list[npt.NDArray[Any]]:

@@ -39,6 +39,11 @@ def integers(values: npt.NDArray[np.int32] | npt.NDArray[np.int64]) -> pa.Array:
     return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(np.ascontiguousarray(values))])
 
 
+def take(texts: pa.Array, places: npt.NDArray[np.int32]) -> pa.Array:
+    """Return the texts at some places, all of which there are."""
+    return pc.take(texts, integers(places), boundscheck=False)
+
+
 def decimals(values: npt.NDArray[np.int64]) -> pa.Array:
     """Return integers as text in a binary array."""
     return pc.cast(pc.cast(integers(values), pa.string()), pa.binary())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -92,7 +92,7 @@ class Batch:
     one; `gathered[i]` are those beyond its own.
     """
 
-    columns: list[pa.Array | None]
+    columns: Iterable[pa.Array | None]  # may be made while they are gone through, which is done once
     numbers: I64
     raw: Callable[[I64], list[bytes]]  # raw text of some rows in UTF-8
     broken: Refused = NONE_REFUSED

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from conditioning import arrow_arrays
 from conditioning.accepted_rows import AcceptedBlock
@@ -64,6 +63,6 @@ class BlockLines:
         # Behind a first part the last three digits keep their zeros; numbers below a thousand have no first part.
         places[:, -1] = self._numbers[rows] - thousands * _THOUSAND + self._begins[-1]
         places[:, -1][thousands == 0] += _THOUSAND
-        cells = pc.take(self._pool, arrow_arrays.integers(places.reshape(-1)), boundscheck=False)
+        cells = arrow_arrays.take(self._pool, places.reshape(-1))
         offsets = np.frombuffer(cells.buffers()[1], np.int32)[: len(cells) + 1 : width].copy()
         return pa.Array.from_buffers(pa.binary(), len(thousands), [None, pa.py_buffer(offsets), cells.buffers()[2]])

@@ -67,7 +67,7 @@ class KeyLog:
             self._files = [tempfile.TemporaryFile() for _ in _TYPES]  # noqa: SIM115 - closed by close()
         for lanes in self._held:
             for file, lane in zip(self._files, lanes, strict=True):
-                file.write(lane.tobytes())
+                file.write(lane.data)
         self._held = []
 
     def close(self) -> None:
@@ -119,7 +119,7 @@ class KeyLog:
             for keys in self._lane(_KEY):
                 halves = (keys >> _HALF).astype(np.uint32)
                 if passes > 1:
-                    halves = halves[(halves >= np.uint32(low)) & (halves <= np.uint32(high - 1))]
+                    halves = np.compress((halves >= np.uint32(low)) & (halves <= np.uint32(high - 1)), halves)
                 parts.append(halves)
             ordered = np.concatenate(parts)
             del parts
@@ -135,7 +135,7 @@ class KeyLog:
         candidates = []
         found, unmerged = [_distinct([])], 0
         for keys, checks in zip(self._lane(_KEY), self._lane(_CHECK), strict=True):
-            rows = np.flatnonzero(bloom[(keys >> shift).astype(np.int64)])
+            rows = np.flatnonzero(np.take(bloom, (keys >> shift).astype(np.int64)))
             halves = (keys[rows] >> _HALF).astype(np.uint32)
             at = np.minimum(np.searchsorted(repeated, halves), len(repeated) - 1)
             rows = rows[repeated[at] == halves]

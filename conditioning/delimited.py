@@ -7,7 +7,6 @@ import csv
 from collections.abc import Iterator
 
 import numpy as np
-import pyarrow as pa
 
 from conditioning import arrow_arrays
 from conditioning.batches import NONE_REFUSED, Batch, Broken, Reason, as_refused, refused
@@ -25,13 +24,11 @@ RAW_TEXT_LIMIT = 2_000  # characters of raw text kept in quarantine
 
 def raw_text(data: bytes) -> str:
     """Return a record's bytes as text, cut to the limit."""
-    if data.isascii() and len(data) <= RAW_TEXT_LIMIT:
-        return data.decode("ascii")
     kept = data[: RAW_TEXT_LIMIT * 4]
     is_whole = len(kept) == len(data)
     try:
         # What is cut off may have cut a character in two.
-        text = codecs.getincrementaldecoder("utf-8")().decode(kept, final=is_whole)
+        text = kept.decode() if is_whole else codecs.getincrementaldecoder("utf-8")().decode(kept)
     except UnicodeDecodeError:
         text = kept.decode("cp1252", "replace")
     return text if is_whole and len(text) <= RAW_TEXT_LIMIT else text[:RAW_TEXT_LIMIT] + " [cut]"
@@ -124,7 +121,7 @@ class DelimitedReader:
             broken = refused(numbers[odd].tolist(), list(faults), _raw_texts(data, starts, ends))
             records, numbers = records.pick(fits), numbers[fits]
         return Batch(
-            [None if source is None else records.column(source) for source in self._layout.sources],
+            (None if source is None else records.column(source) for source in self._layout.sources),
             numbers,
             lambda rows: _raw_texts(data, records.starts[rows], records.ends[rows]),
             broken,
@@ -165,12 +162,11 @@ class DelimitedReader:
                 continue
             kept.append(index)
             rows.append([cell.encode("latin-1") for cell in cells])
-        columns: list[pa.Array | None] = [
-            None if source is None else arrow_arrays.binary([row[source] for row in rows])
-            for source in self._layout.sources
-        ]
         return Batch(
-            columns,
+            (
+                None if source is None else arrow_arrays.binary([row[source] for row in rows])
+                for source in self._layout.sources
+            ),
             numbers[kept] if kept else numbers[:0],
             lambda chosen: _raw_texts(data, starts[kept][chosen], ends[kept][chosen]),
             as_refused(broken),

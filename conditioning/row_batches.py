@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-import pyarrow as pa
 
 from conditioning import arrow_arrays
 from conditioning.batches import Batch, Broken, as_refused
@@ -38,12 +37,12 @@ def row_batches(rows: Rows, layout: Layout) -> Iterator[Batch]:
 
 
 def _batch(kept: list[Row], broken: list[Broken], layout: Layout) -> Batch:
-    columns: list[pa.Array | None] = [
+    columns = (
         None
         if source is None
         else arrow_arrays.binary([row.cells[source].encode("utf-8", "surrogatepass") for row in kept])
         for source in layout.sources
-    ]
+    )
     weights = np.array([row.weight + len(row.gathered) for row in kept], np.int64)
     return Batch(
         columns,

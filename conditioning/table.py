@@ -115,7 +115,6 @@ class Table:
             column.block(cells, batch.rows, batch.token_text)
             for column, cells in zip(self._columns, batch.columns, strict=True)
         ]
-        batch.columns.clear()  # the cells are known by their codes now, and would double the memory
         bad = np.zeros(batch.rows, np.bool_)
         for block in blocks:
             if block.bad is not None:
