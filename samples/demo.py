@@ -12,7 +12,9 @@ import argparse
 import errno
 import hashlib
 import json
+import logging
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -40,6 +42,7 @@ from samples.demo_summary import print_summary
 
 ROOT = Path(__file__).resolve().parent.parent
 RUN_TIMEOUT_SECONDS = 3600
+FULL_BYTES = 4_000_000  # with less free space no step of a run can be written
 PLAIN_WIDTH = 170  # of tables in a log file
 _CODE_FOLDERS = ("ml_jobs", "domain")  # what shapes a model; changes elsewhere do not retrain
 
@@ -54,7 +57,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--once", action="store_true", help="end after the summary")
     options = parser.parse_args(arguments)
     console = Console(highlight=False, width=None if sys.stdout.isatty() else PLAIN_WIDTH)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # whoever ends the demo ends its host
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a shell's background, and needed below
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # it ends as with Ctrl-C, host and all
     try:
         return _Demo(console, options).run()
     except (DemoError, HostError, ShelfcastError) as error:
@@ -63,7 +67,8 @@ def main(arguments: list[str] | None = None) -> int:
         console.print(f"[red]make run:[/red] the local host did not answer: {error}")
     except OSError as error:
         remedy = "; free some space and call it again, it goes on where it was" if error.errno == errno.ENOSPC else ""
-        console.print(f"[red]make run:[/red] {error.strerror or error}: {error.filename or options.data}{remedy}")
+        where = error.filename or options.data
+        console.print(f"[red]make run:[/red] {error.strerror or error}: {where}{remedy}", soft_wrap=True)
     except KeyboardInterrupt:
         console.print("stopped; call make run again to go on where it was")
         return 130
@@ -91,6 +96,7 @@ class _Demo:
         self.began = time.monotonic()
         self.began_at = datetime.now(UTC).isoformat(timespec="milliseconds")
         self.timings: list[tuple[str, float]] = []
+        self.disk_is_full = False
 
     def run(self) -> int:
         settings = {
@@ -154,6 +160,10 @@ class _Demo:
         watcher.start()
         try:
             return self._pipeline(lake, host) or self._over_http(host)
+        except KeyboardInterrupt:
+            if self.disk_is_full:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.data)) from None
+            raise
         finally:
             stop.set()
             watcher.join(5)
@@ -215,10 +225,18 @@ class _Demo:
         return int(max(attempts))
 
     def _watch_run(self, host: DemoHost, stop: threading.Event) -> None:
-        """Show what the run is doing until it has ended: its step, and the jobs of the step."""
+        """Show what the run is doing until it has ended: its step, and the jobs of the step.
+
+        On a full disk the demo is ended: each job would be tried again and again before the run fails by itself.
+        """
         with self._progress() as progress:
             bars: dict[str, Any] = {}
             while not stop.wait(1.5):
+                if shutil.disk_usage(self.data).free < FULL_BYTES:
+                    self.disk_is_full = True
+                    logging.getLogger("asyncio").disabled = True  # activities that cannot record their end: known
+                    os.kill(os.getpid(), signal.SIGINT)
+                    return
                 try:
                     run = self._get(host, f"runs/weekly-{self.week}-a{self._attempt(host)}")
                 except (requests.RequestException, DemoError):

@@ -51,8 +51,16 @@ class Demo:
                 "--port", str(self.port), *more]
 
     def once(self, *more: str) -> subprocess.CompletedProcess[str]:
+        return self._ended(self.command("--once", *more))
+
+    def once_on_a_full_disk(self) -> subprocess.CompletedProcess[str]:
+        """The same where every disk counts as full."""
+        full = "import sys, samples.demo as demo; demo.FULL_BYTES = 10**18; sys.exit(demo.main(sys.argv[1:]))"
+        return self._ended([sys.executable, "-c", full, *self.command("--once")[3:]])
+
+    def _ended(self, command: list[str]) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            self.command("--once", *more), cwd=ROOT, capture_output=True, text=True, timeout=1500, check=False,
+            command, cwd=ROOT, capture_output=True, text=True, timeout=1500, check=False,
             env={**os.environ, "COLUMNS": "200"},
         )
 
@@ -199,7 +207,7 @@ def test_the_models_of_a_run_become_the_batch_endpoints_default(undisturbed: tup
     assert switch["default"] == document["plan"]["candidate"]
 
 
-def test_killed_in_the_middle_of_training_it_goes_on_and_publishes_the_same_bytes(
+def test_killed_in_training_and_stopped_by_a_full_disk_it_goes_on_and_publishes_the_same_bytes(
     undisturbed: tuple[Demo, str, bytes], tmp_path: Path
 ) -> None:
     _, _, expected = undisturbed
@@ -211,6 +219,9 @@ def test_killed_in_the_middle_of_training_it_goes_on_and_publishes_the_same_byte
         os.kill(host, signal.SIGKILL)
     finally:
         stop(process)
+    full = demo.once_on_a_full_disk()
+    assert full.returncode == 2 and "No space left on device" in full.stdout and "goes on where it was" in full.stdout
+    assert "Traceback" not in full.stdout + full.stderr
     done = demo.once()
     assert done.returncode == 0, done.stdout + done.stderr
     process = demo.serve()
