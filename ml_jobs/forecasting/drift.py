@@ -15,6 +15,7 @@ import numpy as np
 from domain.errors import BadRequest
 
 FloatArray = np.ndarray[Any, np.dtype[np.float64]]
+Singles = np.ndarray[Any, np.dtype[np.float32]]
 BINS = 10
 EMPTY_SHARE = 1e-4  # stands for an empty bin, whose logarithm would be infinite
 WATCH, ACT = 0.1, 0.25
@@ -30,13 +31,16 @@ class Snapshot:
     shares: tuple[float, ...]
 
     @classmethod
-    def of(cls, values: FloatArray) -> Snapshot:
+    def of(cls, values: FloatArray | Singles) -> Snapshot:
         """Cut training values into bins of about equal share; repeated values may leave fewer bins."""
         finite = values[np.isfinite(values)]
         if not len(finite):
             raise BadRequest("no finite value to take a snapshot of", field="feature")
         finite.sort()
-        edges = np.unique(np.quantile(finite, np.linspace(0, 1, BINS + 1)[1:-1]))
+        finite = finite.astype(np.float64)
+        places = np.linspace(0, len(finite) - 1, BINS + 1)[1:-1]
+        low, high = finite[np.floor(places).astype(int)], finite[np.ceil(places).astype(int)]
+        edges = np.unique(low + (high - low) * (places % 1))
         below = np.searchsorted(finite, edges)
         counts = np.diff(below, prepend=0, append=len(finite))
         return cls(tuple(edges.tolist()), tuple((counts / len(finite)).tolist()))
@@ -61,14 +65,16 @@ class Drift:
     verdict: str
 
 
-def snapshots(names: Sequence[str], values: FloatArray) -> dict[str, Snapshot]:
-    """Return a snapshot of every feature that can drift.
+def snapshots(names: Sequence[str], values: Singles) -> dict[str, Snapshot]:
+    """Return a snapshot of every feature that can drift; `values` is rows x features.
 
     Calendar and events are the same for all series of a week: a single week is always far from the year, which says
     nothing, so they have none.
     """
+    by_feature = np.ascontiguousarray(values.T)
     return {
-        name: Snapshot.of(values[:, i]) for i, name in enumerate(names) if not name.startswith(SAME_FOR_ALL_SERIES)
+        name: Snapshot.of(own) for name, own in zip(names, by_feature, strict=True)
+        if not name.startswith(SAME_FOR_ALL_SERIES)
     }
 
 

@@ -157,7 +157,7 @@ def _train_ensemble(
     )
     digest = model_files.save(model, folder)
     checks = _training_checks(model_files.load(folder), segment)
-    taken = drift.snapshots(pooled.feature_names, segment.values.astype(np.float64))
+    taken = drift.snapshots(pooled.feature_names, segment.values)
     snapshots = {name: snapshot.to_dict() for name, snapshot in taken.items()}
     _write_json(folder / drift.SNAPSHOT_FILE, snapshots, indent=None)
     coefficients = trained.members.lasso.coefficients
