@@ -5,6 +5,7 @@ Peers: history average, moving average of 8 weeks, statsforecast's AutoETS, and 
 (mlforecast; absolute error, also rounded to whole units as our forecasts nearly are, and squared error of logs), each
 fitted anew at every origin. All are judged on the same series and weeks. CPU seconds are of all origins, each engine in
 one process; ours contain reading the files, writing and reading back all model folders, and PyTorch's import.
+Segments that own models scored, and that were not better than their history average, are listed one by one.
 """
 
 from __future__ import annotations
@@ -21,17 +22,20 @@ from collections import defaultdict
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from benchmarks.complete_journey_panels import GRAINS, write_panels
-from domain.metrics import Tally, metrics
+from domain.metrics import metrics
 from domain.sales_weeks import SalesWeek
+from domain.segments import ENSEMBLE
 from ml_jobs import score, train
 from ml_jobs.forecasting.evaluation import tally_arrays
 from ml_jobs.forecasting.history_average import history_means
 from ml_jobs.forecasting.panel import Panel, read_panel
 from ml_jobs.forecasting.scheme import Segments
+from ml_jobs.forecasting.tables import FloatArray, IntArray
 
 ROOT = Path(__file__).resolve().parent.parent
 PEERS = ROOT / ".tools/peers/bin/python"
@@ -68,7 +72,7 @@ def run(grain: str, data: Path, work: Path, options: argparse.Namespace) -> None
             own = panel.units[i, recent[i] : target]
             found["moving average 8"][names[i], target] = float(own.mean()) if len(own) else 0.0
     seconds: dict[str, float] = {}
-    members, seconds["ensemble"] = ours(panel, data, work, targets, options.effort)
+    members, own, seconds["ensemble"] = ours(panel, data, work, targets, options.effort)
     found |= members
     if options.peers.is_file():
         peers, peer_seconds = peers_of(panel, names, work, targets, options.peers)
@@ -77,12 +81,18 @@ def run(grain: str, data: Path, work: Path, options: argparse.Namespace) -> None
             key: float(np.floor(units + 0.5)) for key, units in peers["lightgbm_l1"].items()
         }
         seconds |= peer_seconds
-    report(grain, panel, names, targets, found, seconds)
+    report(grain, panel, names, targets, found, seconds, own)
 
 
-def ours(panel: Panel, data: Path, work: Path, targets: list[int], effort: str) -> tuple[dict[str, Found], float]:
-    """Train and score every origin by the jobs' entry points; return forecasts by member, and CPU seconds."""
+def ours(
+    panel: Panel, data: Path, work: Path, targets: list[int], effort: str
+) -> tuple[dict[str, Found], set[tuple[str, int]], float]:
+    """Train and score every origin by the jobs' entry points.
+
+    Return forecasts by member, which of them a segment's own model made and not its average, and CPU seconds.
+    """
     found: dict[str, Found] = defaultdict(dict)
+    own: set[tuple[str, int]] = set()
     seconds = 0.0
     for target in targets:
         models, out = work / f"models-{target}", work / f"forecasts-{target}.csv"
@@ -95,7 +105,9 @@ def ours(panel: Panel, data: Path, work: Path, targets: list[int], effort: str) 
                 for name, column in (("ensemble", "units"), ("  lasso", "lasso_units"),
                                      ("  embedding net", "embedding_net_units")):
                     found[name][key] = float(row[column] or row["units"])
-    return dict(found), seconds
+                if row["kind"] == ENSEMBLE:
+                    own.add(key)
+    return dict(found), own, seconds
 
 
 def _run(job: Callable[[list[str]], int], *arguments: object) -> float:
@@ -132,29 +144,52 @@ def peers_of(
 
 
 def report(
-    grain: str, panel: Panel, names: list[str], targets: list[int], found: dict[str, Found], seconds: dict[str, float]
+    grain: str, panel: Panel, names: list[str], targets: list[int], found: dict[str, Found],
+    seconds: dict[str, float], own: set[tuple[str, int]],
 ) -> None:
-    """Print every engine on the same series and weeks, and how many segments ours loses to the history average."""
+    """Print every engine on the same series and weeks, then the segments that were not better than their average."""
     pairs = [(i, target) for target in targets for i in range(panel.series) if panel.start[i] < target]
     actual = np.array([panel.units[pair] for pair in pairs], dtype=np.float64)
     keys = Segments.of(panel).keys
     print(f"\n{grain} x category: {panel.series} series, {len(targets)} origins, {len(pairs)} forecasts")
     print(f"{'':18} {'MAPE':>6} {'RMSE 0':>7} {'RMSE':>6} {'WAPE':>6} {'bias':>6} {'CPU s':>7} {'missing':>8}")
-    by_segment: dict[str, dict[str, Tally]] = {}
+    units_of: dict[str, FloatArray] = {}
     for name, forecasts in found.items():
         units = np.array([forecasts.get((names[i], target), 0.0) for i, target in pairs])
         missing = sum((names[i], target) not in forecasts for i, target in pairs)
         m = metrics(tally_arrays(actual, units))
         print(f"{name:18} {m.mape:6.3f} {m.rmse_zero:7.2f} {m.rmse_all:6.2f} {m.wape:6.4f} {m.bias:+6.2f} "
               f"{seconds.get(name, 0):7.0f} {missing:8d}", flush=True)
-        of_pair = np.array([keys[i] for i, _ in pairs])
-        by_segment[name] = {
-            key: tally_arrays(actual[of_pair == key], units[of_pair == key]) for key in sorted(set(of_pair.tolist()))
-        }
-    worse = [key for key, own in by_segment["ensemble"].items()
-             if own.sum_absolute_error >= by_segment["history average"][key].sum_absolute_error]
-    print(f"segments whose ensemble is not better than its history average (WAPE): {len(worse)} of "
-          f"{len(by_segment['ensemble'])} {worse}")
+        units_of[name] = units
+    compare_segments(
+        keys[[i for i, _ in pairs]], np.array([i for i, _ in pairs]), actual, units_of["ensemble"],
+        units_of["history average"], np.array([(names[i], target) in own for i, target in pairs]),
+    )
+
+
+def compare_segments(
+    keys: np.ndarray[Any, Any], series: IntArray, actual: FloatArray, forecast: FloatArray, average: FloatArray,
+    by_own_model: np.ndarray[Any, np.dtype[np.bool_]],
+) -> None:
+    """Print, in both measures, the segments that own models scored without being better than the history average.
+
+    `z` is the lead over the average in standard errors, series taken as independent: beyond -2 it is more than chance.
+    """
+    costs = {"WAPE": np.ones(len(actual)), "MAPE": np.where(actual > 0, 1 / np.maximum(actual, 1e-9), 0)}
+    modelled = sorted(set(keys[by_own_model].tolist()))
+    averages = sorted(set(keys.tolist()) - set(modelled))
+    print(f"{len(averages)} segments are their history average in every week: {' '.join(averages) or 'none'}")
+    for measure, cost in costs.items():
+        lead = cost * (np.abs(average - actual) - np.abs(forecast - actual))
+        worse = [key for key in modelled if lead[keys == key].sum() <= 0]
+        print(f"{len(worse)} of {len(modelled)} others are not better than that in {measure}")
+        for key in worse:
+            rows = keys == key
+            by_series = np.bincount(np.unique(series[rows], return_inverse=True)[1], lead[rows])
+            z = by_series.sum() / max(by_series.std() * len(by_series) ** 0.5, 1e-9)
+            ratio = 1 - lead[rows].sum() / (cost * np.abs(average - actual))[rows].sum()
+            print(f"  {key:18} {len(by_series):5d} series {actual[rows].sum():7.0f} units sold, own model for "
+                  f"{by_own_model[rows].mean():4.0%} of rows, error {ratio:.3f} of the average's, z {z:+.1f}")
 
 
 if __name__ == "__main__":
