@@ -21,12 +21,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from benchmarks.dirty_deliveries import CONTRACT, DATE_FORMATS, generate
+from benchmarks.peers import python
 
 ROOT = Path(__file__).resolve().parent.parent
 WARM_UP_ROWS = 1_000
@@ -270,7 +270,7 @@ def run_here(engine: str, raw: Path, warm_up: Path, out: Path) -> dict[str, Any]
 
 def run_apart(engine: str, raw: Path, warm_up: Path, folder: Path) -> dict[str, Any]:
     command = [
-        sys.executable,
+        python() if engine == "polars" else sys.executable,
         "-m",
         "benchmarks.conditioning",
         "--engine",
@@ -348,9 +348,6 @@ def main() -> None:
             for name in ENGINES
             if not wanted or name == "shelfcast" or any(name.startswith(item) for item in wanted)
         ]
-        if "polars" in engines and find_spec("polars") is None:
-            engines.remove("polars")
-            print("polars is not installed and left out: see benchmarks/requirements.txt")
         compare(arguments.rows, folder, engines, arguments.rounds)
 
 

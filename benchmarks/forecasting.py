@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.complete_journey_panels import GRAINS, write_panels
+from benchmarks.peers import python
 from domain.metrics import metrics
 from domain.sales_weeks import SalesWeek
 from domain.segments import ENSEMBLE
@@ -38,7 +39,6 @@ from ml_jobs.forecasting.scheme import Segments
 from ml_jobs.forecasting.tables import FloatArray, IntArray
 
 ROOT = Path(__file__).resolve().parent.parent
-PEERS = ROOT / ".tools/peers/bin/python"
 LAST = SalesWeek(2017, 52)
 Found = dict[tuple[str, int], float]  # (store|product, week index) -> units
 
@@ -48,7 +48,7 @@ def main() -> None:
     parser.add_argument("--origins", type=int, default=8, help="last weeks of 2017 to forecast")
     parser.add_argument("--grain", choices=GRAINS, action="append")
     parser.add_argument("--effort", default="standard")
-    parser.add_argument("--peers", type=Path, default=PEERS, help="Python with benchmarks/requirements.txt")
+    parser.add_argument("--alone", action="store_true", help="without AutoETS and LightGBM")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         panels = write_panels(Path(temporary) / "panels")
@@ -74,8 +74,8 @@ def run(grain: str, data: Path, work: Path, options: argparse.Namespace) -> None
     seconds: dict[str, float] = {}
     members, own, seconds["ensemble"] = ours(panel, data, work, targets, options.effort)
     found |= members
-    if options.peers.is_file():
-        peers, peer_seconds = peers_of(panel, names, work, targets, options.peers)
+    if not options.alone:
+        peers, peer_seconds = peers_of(panel, names, work, targets)
         found |= peers
         found["lightgbm_l1 rounded"] = {
             key: float(np.floor(units + 0.5)) for key, units in peers["lightgbm_l1"].items()
@@ -121,7 +121,7 @@ def _run(job: Callable[[list[str]], int], *arguments: object) -> float:
 
 
 def peers_of(
-    panel: Panel, names: list[str], work: Path, targets: list[int], python: Path
+    panel: Panel, names: list[str], work: Path, targets: list[int]
 ) -> tuple[dict[str, Found], dict[str, float]]:
     region, store_format = panel.label("region"), panel.label("store_format")
     with (work / "panel.csv").open("w", newline="", encoding="utf-8") as handle:
@@ -133,7 +133,7 @@ def peers_of(
                 display, mailer = panel.known.flags[i, week]
                 writer.writerow([name, week, panel.units[i, week], display, mailer, store, product, region[i],
                                  store_format[i]])
-    subprocess.run([str(python), str(ROOT / "benchmarks/forecasting_peers.py"), str(work), "--origins",
+    subprocess.run([str(python()), str(ROOT / "benchmarks/forecasting_peers.py"), str(work), "--origins",
                     ",".join(map(str, targets))], check=True, stdout=subprocess.DEVNULL,
                    env=os.environ | {"OMP_NUM_THREADS": "1", "NIXTLA_ID_AS_COL": "1"})
     found: dict[str, Found] = defaultdict(dict)
