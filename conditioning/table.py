@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from conditioning import arrow_arrays
@@ -238,13 +237,12 @@ class Table:
         start = 0
         found = zip(*(log.duplicates() for log in self._logs), strict=True) if self._logs else repeat(())
         for block, by_key in zip(self._accepted.blocks(), found, strict=bool(self._logs)):
-            lines, duplicates, kept = self._lines.of(block), merged(by_key), None
+            lines, duplicates = self._lines.of(block), merged(by_key)
             if len(duplicates.rows):
                 self._book_duplicates(start, block, duplicates)
                 write_duplicate(self._duplicate_lines(block, lines, duplicates))
-                kept = np.delete(np.arange(len(block.numbers)), duplicates.rows)
-            for text in lines.of(kept):
-                write(text.buffers()[2].to_pybytes())
+            for text in lines.texts(duplicates.rows):
+                write(text)
             start += len(block.numbers)
             self.rows += len(block.numbers) - len(duplicates.rows)
         for log in self._logs:
@@ -262,7 +260,7 @@ class Table:
             column.uncount(cells.ids, lengths == len(","), times)
 
     def _duplicate_lines(self, block: AcceptedBlock, lines: BlockLines, duplicates: Duplicates) -> bytes:
-        texts = pa.concat_arrays(list(lines.of(duplicates.rows)))
+        texts = lines.lines(duplicates.rows)
         listed = pc.binary_join_element_wise(
             arrow_arrays.decimals(block.numbers[duplicates.rows]),
             arrow_arrays.decimals(duplicates.first_numbers),
