@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from conditioning import arrow_arrays
 from conditioning.record_tokens import TokenText
 
 I64 = npt.NDArray[np.int64]
@@ -37,14 +38,14 @@ class Refused:
     numbers: I64
     reasons: Sequence[Reason]
     which: I64  # reason of each record
-    raw: Sequence[bytes]  # raw text of each record in UTF-8
+    raw: pa.Array  # raw text of each record in UTF-8
     counted: Mask  # False: a further row of a record that is counted already
 
     def __len__(self) -> int:
         return len(self.numbers)
 
 
-def refused(numbers: Sequence[int], reasons: Sequence[Reason], raw: Sequence[bytes]) -> Refused:
+def refused(numbers: Sequence[int], reasons: Sequence[Reason], raw: pa.Array) -> Refused:
     """Return records, each with a reason of its own, as refused."""
     places: dict[Reason, int] = {}
     which = [places.setdefault(reason, len(places)) for reason in reasons]
@@ -58,7 +59,7 @@ def as_refused(broken: Sequence[Broken]) -> Refused:
     found = refused(
         [item.number for item in broken],
         [(item.code, item.column, item.value, item.expected) for item in broken],
-        [item.raw.encode("utf-8", "replace") for item in broken],
+        arrow_arrays.binary([item.raw.encode("utf-8", "replace") for item in broken]),
     )
     return replace(found, counted=np.array([item.weight != 0 for item in broken], np.bool_))
 
@@ -70,12 +71,11 @@ def in_order(parts: Sequence[Refused]) -> Refused:
     numbers = np.concatenate([part.numbers for part in parts])
     order = np.argsort(numbers, kind="stable")
     begins = np.cumsum([0, *(len(part.reasons) for part in parts)])
-    raw = [text for part in parts for text in part.raw]
     return Refused(
         numbers[order],
         [reason for part in parts for reason in part.reasons],
         np.concatenate([part.which + begin for part, begin in zip(parts, begins, strict=False)])[order],
-        [raw[place] for place in order.tolist()],
+        pa.concat_arrays([part.raw for part in parts]).take(arrow_arrays.integers(order)),
         np.concatenate([part.counted for part in parts])[order],
     )
 
@@ -94,7 +94,7 @@ class Batch:
 
     columns: Iterable[pa.Array | None]  # may be made while they are gone through, which is done once
     numbers: I64
-    raw: Callable[[I64], list[bytes]]  # raw text of some rows in UTF-8
+    raw: Callable[[I64], pa.Array]  # raw text of some rows in UTF-8
     broken: Refused = NONE_REFUSED
     token_text: TokenText | None = None
     weights: I64 | None = None
@@ -113,11 +113,12 @@ class Batch:
         others = [
             (reason, *other) for reason, row in zip(which, rows.tolist(), strict=True) for other in self.gathered[row]
         ]
+        texts = arrow_arrays.binary([text.encode("utf-8", "replace") for _, _, text in others])
         gathered = np.array([len(self.gathered[row]) for row in rows.tolist()], np.int64)
         return Refused(
             np.concatenate([found.numbers, np.array([number for _, number, _ in others], np.int64)]),
             reasons,
             np.concatenate([which, np.array([reason for reason, _, _ in others], np.int64)]),
-            [*found.raw, *(text.encode("utf-8", "replace") for _, _, text in others)],
+            pa.concat_arrays([found.raw, texts]),
             np.concatenate([self.weights[rows] != gathered, np.ones(len(others), np.bool_)]),
         )

@@ -7,6 +7,8 @@ import csv
 from collections.abc import Iterator
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from conditioning import arrow_arrays
 from conditioning.batches import NONE_REFUSED, Batch, Broken, Reason, as_refused, refused
@@ -34,12 +36,26 @@ def raw_text(data: bytes) -> str:
     return text if is_whole and len(text) <= RAW_TEXT_LIMIT else text[:RAW_TEXT_LIMIT] + " [cut]"
 
 
-def _raw_texts(data: bytes, starts: I32, ends: I32) -> list[bytes]:
-    records = [data[start:end] for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
-    return [
-        record if record.isascii() and len(record) <= RAW_TEXT_LIMIT else raw_text(record).encode()
-        for record in records
-    ]
+def _raw_texts(data: bytes, starts: I32, ends: I32) -> pa.Array:
+    """Return what `raw_text` says of some records of a block, in UTF-8; nearly all are so as they are."""
+    bounds = np.sort(np.concatenate([starts, ends]))  # every other piece between them is a record
+    pieces = pa.Array.from_buffers(
+        pa.binary(), max(len(bounds) - 1, 0), [None, pa.py_buffer(bounds), pa.py_buffer(data)]
+    )
+    records = arrow_arrays.take(pieces, np.searchsorted(bounds, starts).astype(np.int32))
+    is_ascii = arrow_arrays.as_bool(pc.string_is_ascii(records.view(pa.string())))
+    odd = ~is_ascii | (ends - starts > RAW_TEXT_LIMIT)
+    if not odd.any():
+        return records
+    texts = list(map(_raw_bytes, records.filter(arrow_arrays.mask(odd)).to_pylist()))
+    return pc.replace_with_mask(records, arrow_arrays.mask(odd), arrow_arrays.binary(texts))
+
+
+def _raw_bytes(data: bytes) -> bytes:
+    if len(data) > RAW_TEXT_LIMIT:
+        return raw_text(data).encode()
+    is_utf8 = data.decode(errors="ignore").encode() == data
+    return data if is_utf8 else data.decode("cp1252", "replace").encode()
 
 
 class DelimitedReader:

@@ -44,7 +44,7 @@ class QuarantineList:
         lines = pc.binary_join_element_wise(
             arrow_arrays.decimals(refused.numbers),
             arrow_arrays.binary(reasons).take(arrow_arrays.integers(refused.which)),
-            _visible(arrow_arrays.binary(refused.raw)),
+            _visible(refused.raw),
             self._end,
             _NOTHING,
         )

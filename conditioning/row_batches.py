@@ -47,7 +47,7 @@ def _batch(kept: list[Row], broken: list[Broken], layout: Layout) -> Batch:
     return Batch(
         columns,
         np.array([row.number for row in kept], np.int64),
-        lambda rows: [kept[row].raw[:RAW_TEXT_LIMIT].encode("utf-8", "replace") for row in rows],
+        lambda rows: arrow_arrays.binary([kept[row].raw[:RAW_TEXT_LIMIT].encode("utf-8", "replace") for row in rows]),
         as_refused(broken),
         weights=None if bool((weights == 1).all()) else weights,
         gathered=[row.gathered for row in kept],
