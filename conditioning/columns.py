@@ -54,7 +54,10 @@ class Column:
         self._decode = decoder(encoding)
         self._ids: dict[bytes, int] = {}  # raw cell -> value id, or negative reject id
         self._token_ids: dict[bytes, int] = {}  # the same by the tokens of the file, which repeat from block to block
-        self._last, self._last_text = NO_TOKENS, None  # type: tuple[pa.Array, I32], TokenText | None
+        # Tokens of the last blocks and their ids; forgotten when they have become twice those of the first block.
+        self._met, self._met_ids = NO_TOKENS
+        self._met_text: TokenText | None = None
+        self._met_at_first = 0
         self._value_ids: dict[str, int] = {}
         self._counts = np.zeros(1024, np.int64)
         self._hashes = np.zeros(0, np.uint64)
@@ -70,12 +73,12 @@ class Column:
             token_text = None
         if not self.wide and len(self._ids) > DISTINCT_LIMIT:
             self._widen()
-        coded = cells.dictionary_encode()
-        codes, distinct = arrow_arrays.as_int32(coded.indices), coded.dictionary
         if self.wide:
-            plain = distinct if token_text is None else token_text.cells(distinct)
-            return ColumnBlock(codes, FreeCells(self, plain, token_text))
-        return ColumnBlock(codes, CountedCells(self, self._lookup(distinct, token_text)))
+            coded = cells.dictionary_encode()
+            plain = coded.dictionary if token_text is None else token_text.cells(coded.dictionary)
+            return ColumnBlock(arrow_arrays.as_int32(coded.indices), FreeCells(self, plain, token_text))
+        codes, ids = self._coded(cells, token_text)
+        return ColumnBlock(codes, CountedCells(self, ids))
 
     def _widen(self) -> None:
         """Read the column as free text from now on; what was learnt of its cells shrinks to figures."""
@@ -94,19 +97,22 @@ class Column:
         """Whether the file has more distinct cells than are counted; true whatever the blocks were."""
         return self.wide or len(self._ids) > DISTINCT_LIMIT
 
-    def _lookup(self, tokens: pa.Array, token_text: TokenText | None) -> I32:
-        """Return the id of each distinct token; nearly all were met in the block before."""
-        last_tokens, last_ids = self._last if token_text is self._last_text else NO_TOKENS
-        places = pc.index_in(tokens, value_set=last_tokens)
-        if not places.null_count:
-            ids = np.take(last_ids, arrow_arrays.as_int32(places))
-        else:
-            new = arrow_arrays.as_bool(places.is_null())
-            ids = np.empty(len(tokens), np.int32)
-            ids[~new] = last_ids[arrow_arrays.as_int32(places)[~new]]
-            ids[new] = self._known(tokens.filter(arrow_arrays.mask(new)).to_pylist(), token_text)
-        self._last, self._last_text = (tokens, ids), token_text
-        return ids
+    def _coded(self, tokens: pa.Array, token_text: TokenText | None) -> tuple[I32, I32]:
+        """Return a code for each token and by code the ids; nearly all tokens were met in the blocks before."""
+        if token_text is not self._met_text or len(self._met) > 2 * self._met_at_first:
+            self._met, self._met_ids, self._met_text = *NO_TOKENS, token_text
+        places = pc.index_in(tokens, value_set=self._met)
+        codes = arrow_arrays.as_int32(places)
+        if places.null_count:
+            new = np.flatnonzero(arrow_arrays.as_bool(places.is_null())).astype(np.int32)
+            fresh = arrow_arrays.take(tokens, new).dictionary_encode()
+            codes = codes.copy()
+            codes[new] = arrow_arrays.as_int32(fresh.indices) + np.int32(len(self._met))
+            ids = np.array(self._known(fresh.dictionary.to_pylist(), token_text), np.int32)
+            if not len(self._met):
+                self._met_at_first = len(ids)
+            self._met, self._met_ids = pa.concat_arrays([self._met, fresh.dictionary]), np.append(self._met_ids, ids)
+        return codes, self._met_ids
 
     def _known(self, tokens: list[bytes], token_text: TokenText | None) -> list[int]:
         memo = self._ids if token_text is None else self._token_ids
