@@ -51,10 +51,19 @@ def _marks(data: bytes, delimiter: int) -> tuple[I32, Mask]:
 
 
 def _places_of(data: bytes, byte: int) -> I64:
-    """Return where a byte is."""
-    array = np.frombuffer(data, np.uint8)
-    parts = (np.flatnonzero(array[start : start + _PASS] == byte) + start for start in range(0, len(array), _PASS))
-    return np.concatenate([_NO_PLACES, *parts])
+    """Return where a byte is: one after the other while they are few, else all at once."""
+    mark = bytes([byte])
+    places: list[int] = []
+    at = data.find(mark)
+    while at >= 0:
+        if len(places) > len(data) >> 10:
+            array = np.frombuffer(data, np.uint8)
+            return np.concatenate(
+                [np.flatnonzero(array[start : start + _PASS] == byte) + start for start in range(0, len(array), _PASS)]
+            )
+        places.append(at)
+        at = data.find(mark, at + 1)
+    return np.array(places, np.int64)
 
 
 def quote_toggles(data: bytes, delimiter: int, quote: int) -> I64:
