@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -53,7 +52,6 @@ class Column:
         self._rule = rule
         self._decode = decoder(encoding)
         self._ids: dict[bytes, int] = {}  # raw cell -> value id, or negative reject id
-        self._token_ids: dict[bytes, int] = {}  # the same by the tokens of the file, which repeat from block to block
         # Tokens of the last blocks and their ids; forgotten when they have become twice those of the first block.
         self._met, self._met_ids = NO_TOKENS
         self._met_text: TokenText | None = None
@@ -88,7 +86,7 @@ class Column:
         self._extremes = [min(edges, key=self._key), max(edges, key=self._key)] if edges else []
         empty = self._value_ids.get("")
         self._wide_nulls += counts[empty] if empty is not None and empty < len(counts) else 0
-        self.texts, self.rejects, self._ids, self._token_ids, self._value_ids = [], [], {}, {}, {}
+        self.texts, self.rejects, self._ids, self._value_ids = [], [], {}, {}
         self._hashes, self._values = self._hashes[:0], arrow_arrays.binary([])
         self._counts = self._counts[:0]
 
@@ -108,46 +106,35 @@ class Column:
             fresh = arrow_arrays.take(tokens, new).dictionary_encode()
             codes = codes.copy()
             codes[new] = arrow_arrays.as_int32(fresh.indices) + np.int32(len(self._met))
-            ids = np.array(self._known(fresh.dictionary.to_pylist(), token_text), np.int32)
+            ids = self._ids_of(fresh.dictionary, token_text)
             if not len(self._met):
                 self._met_at_first = len(ids)
             self._met, self._met_ids = pa.concat_arrays([self._met, fresh.dictionary]), np.append(self._met_ids, ids)
         return codes, self._met_ids
 
-    def _known(self, tokens: list[bytes], token_text: TokenText | None) -> list[int]:
-        memo = self._ids if token_text is None else self._token_ids
-        if len(self._token_ids) > 2 * DISTINCT_LIMIT:  # the same cells in ever new quotes
-            self._token_ids.clear()
-        found = list(map(memo.get, tokens))
+    def _ids_of(self, tokens: pa.Array, token_text: TokenText | None) -> I32:
+        """Return the ids of some distinct tokens, which are given one where their cell is new."""
+        cells = tokens if token_text is None else token_text.all_unquoted(tokens)
+        raw = cells.to_pylist()
+        found = list(map(self._ids.get, raw))
         if None in found:
-            places = [place for place, known in enumerate(found) if known is None]
-            fresh = [tokens[place] for place in places]
-            cells = arrow_arrays.binary(fresh)
-            if token_text is not None:
-                cells = token_text.all_unquoted(cells)
-            numbers = self._ids_of(cells)
-            memo.update(zip(fresh, numbers, strict=True))
-            for place, number in zip(places, numbers, strict=True):
-                found[place] = number
-        return found  # type: ignore[return-value]
+            self._learn(list(dict.fromkeys(cell for cell, known in zip(raw, found, strict=True) if known is None)))
+            found = list(map(self._ids.get, raw))
+        return np.array(found, np.int32)
 
-    def _ids_of(self, cells: pa.Array) -> Sequence[int]:
-        ids, raw, unchanged = self._ids, cells.to_pylist(), self.unchanged(cells)
-        if unchanged.all() and ids.keys().isdisjoint(raw) and len(set(raw)) == len(raw):
-            texts = [cell.decode() for cell in raw]
+    def _learn(self, cells: list[bytes]) -> None:
+        """Give ids to distinct cells that have none."""
+        unchanged = self.unchanged(arrow_arrays.binary(cells))
+        if unchanged.all():
+            texts = [cell.decode() for cell in cells]
             if self._value_ids.keys().isdisjoint(texts):  # column of very many cells: nothing to look up
                 numbers = range(len(self.texts), len(self.texts) + len(texts))
                 self.texts += texts
                 self._value_ids.update(zip(texts, numbers, strict=True))
-                ids.update(zip(raw, numbers, strict=True))
-                return numbers
-        found = []
-        for cell, is_value in zip(raw, unchanged.tolist(), strict=True):
-            number = ids.get(cell)
-            if number is None:
-                number = ids[cell] = self._value_id(cell.decode()) if is_value else self._judged_id(cell)
-            found.append(number)
-        return found
+                self._ids.update(zip(cells, numbers, strict=True))
+                return
+        for cell, is_value in zip(cells, unchanged.tolist(), strict=True):
+            self._ids[cell] = self._value_id(cell.decode()) if is_value else self._judged_id(cell)
 
     def _value_id(self, text: str) -> int:
         number = self._value_ids.setdefault(text, len(self.texts))
