@@ -61,6 +61,8 @@ def identity_pattern(item: Field, reading: Reading) -> str | None:
 
     It lets the engine skip the rule for columns of millions of distinct cells; cells outside go through the rule.
     """
+    if item.type in ("integer", "number"):
+        return _plain_numbers(item, reading)
     if item.type not in ("string", "any") or item.format != "default" or reading.values or reading.format:
         return None
     known = {"required", "unique", "minLength", "maxLength", "pattern"}
@@ -76,6 +78,23 @@ def identity_pattern(item: Field, reading: Reading) -> str | None:
         return None
     body = pattern.removeprefix("^").removesuffix("$")
     return None if re.search(r"\[\^|[\^$]", body) or not re.fullmatch(r"[^.\s]*", body) else f"^(?:{body})$"
+
+
+def _plain_numbers(item: Field, reading: Reading) -> str | None:
+    """Return the pattern of positive canonical numbers of as many digits as no limit forbids."""
+    changed = reading.values or reading.format or reading.unit or item.in_sales_week or item.outlier
+    if changed or set(item.constraints) - {"required", "unique", "minimum", "maximum"}:
+        return None
+    group_char = reading.group_char or item.group_char
+    if (reading.decimal_char or item.decimal_char) != "." or group_char == "." or group_char.isdigit():
+        return None
+    digits = min(Decimal(str(item.constraints.get("maximum", "1e15"))).adjusted(), 15)
+    if Decimal(str(item.constraints.get("minimum", 0))) > 0 or digits < 1 or not 0 <= (item.scale or 0) <= 9:
+        return None
+    whole = f"(?:0|[1-9][0-9]{{0,{digits - 1}}})"
+    if item.type == "integer" or item.scale == 0:
+        return f"^{whole}$"
+    return rf"^{whole}(?:\.[0-9]{{0,8}}[1-9])?$" if item.scale is None else rf"^{whole}\.[0-9]{{{item.scale}}}$"
 
 
 def _parser(item: Field, reading: Reading) -> Rule:

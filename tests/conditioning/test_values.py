@@ -135,6 +135,44 @@ def test_the_shortcut_for_free_text_never_differs_from_the_rule() -> None:
                 assert rule(cell) == cell
 
 
+@pytest.mark.parametrize(
+    ("raw", "taken"),
+    [
+        ({"type": "integer"}, {"0", "7", "1000", "999999999999999"}),
+        ({"type": "integer", "constraints": {"minimum": -5, "maximum": 1999}}, {"0", "7"}),
+        ({"type": "number"}, {"0", "7", "1000", "999999999999999", "0.5", "12.25", "999999999999999.123456789"}),
+        ({"type": "number", "scale": 2, "constraints": {"minimum": 0}}, {"12.25", "1000.00", "0.00"}),
+        ({"type": "number", "scale": 0, "groupChar": ","}, {"0", "7", "1000", "999999999999999"}),
+    ],
+)
+def test_the_shortcut_for_numbers_takes_what_the_rule_leaves_as_it_is(raw: dict[str, Any], taken: set[str]) -> None:
+    import re
+
+    item = field(**raw)
+    pattern, rule = identity_pattern(item, Reading()), make_rule(item)
+    assert pattern is not None
+    others = {"00", "-0", "-7", "+7", "1,000", "1e3", "12.250", "12.", ".5", "9" * 16, "١", "0.0000000001", ""}
+    cells = taken | others | {"0", "7", "1000", "999999999999999", "0.5", "12.25", "1000.00", "0.00"}
+    matched = {cell for cell in cells if re.search(pattern.replace("$", r"\Z"), cell)}
+    assert matched == taken
+    assert {rule(cell) for cell in taken} == taken
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        {"constraints": {"minimum": 1}},
+        {"constraints": {"enum": ["1"]}},
+        {"decimalChar": ","},
+        {"groupChar": "."},
+        {"outlier": {"maximum": 10}},
+    ],
+)
+def test_numbers_that_a_rule_may_change_or_refuse_have_no_shortcut(raw: dict[str, Any]) -> None:
+    assert identity_pattern(field(type="number", **raw), Reading()) is None
+    assert identity_pattern(field(type="number"), Reading(unit="inch")) is None
+
+
 def test_a_unit_that_nobody_taught_us_stops_the_contract() -> None:
     from domain.errors import BadRequest
 
