@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from conditioning.hashing import U64
+from conditioning.hashing import U64, terms
 from conditioning.reasons import Reject
 
 I32 = npt.NDArray[np.int32]
@@ -61,9 +61,9 @@ class ColumnBlock:
             self.codes = np.take(self.codes, rows)
         self.cells.book(np.bincount(self.codes, minlength=len(self.cells.refused)))
 
-    def hashes(self) -> U64:
-        """Return the hash of each row's cell."""
-        return np.take(self.cells.hashes(), self.codes)
+    def terms(self, column: int) -> U64:
+        """Return what each row's cell adds to the hash of its row."""
+        return np.take(terms(self.cells.hashes(), column), self.codes)
 
     def texts_at(self, rows: I64) -> list[str]:
         """Return the canonical text of some rows that are not bad."""

@@ -21,10 +21,9 @@ _ODD = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_2 = np.uint64(0x94D049BB133111EB)
 _CELL_CONSTANTS = np.random.default_rng(7).integers(1, 2**63, size=4096, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
-_COLUMN_CONSTANTS = np.random.default_rng(11).integers(1, 2**63, size=(3, 4096), dtype=np.uint64) * np.uint64(
+_COLUMN_CONSTANTS = np.random.default_rng(11).integers(1, 2**63, size=(3, 4096), dtype=np.uint64)[2] * np.uint64(
     2
 ) + np.uint64(1)
-KEY, KEY_CHECK, CONTENT = 0, 1, 2  # lanes
 
 
 def mix(values: U64) -> U64:
@@ -69,6 +68,7 @@ def hash_values(texts: Sequence[str]) -> U64:
     return hash_texts(arrow_arrays.binary([text.encode() for text in texts]))
 
 
-def fold(rows: U64, cells: U64, column: int, lane: int) -> None:
-    """Add one column's cell hashes to the row hashes of a lane, in place; `mix` the sum when all columns are in."""
-    rows += cells * _COLUMN_CONSTANTS[lane, column % 4096]
+def terms(cells: U64, column: int) -> U64:
+    """Return what the cells of a column add to the hashes of their rows: `mix` the sum when all columns are in."""
+    weighted: U64 = cells * _COLUMN_CONSTANTS[column % 4096]
+    return weighted

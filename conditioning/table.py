@@ -21,7 +21,7 @@ from conditioning.columns import Column
 from conditioning.contract import Contract
 from conditioning.data_lines import BlockLines, DataLines
 from conditioning.dedupe import Duplicates, KeyLog, merged
-from conditioning.hashing import CONTENT, KEY, KEY_CHECK, U64, fold, hash_values, mix
+from conditioning.hashing import U64, hash_values, mix, terms
 from conditioning.headers import Layout
 from conditioning.overlap import behind
 from conditioning.quarantine_list import QuarantineList
@@ -31,7 +31,7 @@ from conditioning.standard_csv import DUPLICATE_COLUMNS, all_quoted, line, quote
 from conditioning.values import make_rule
 
 _SECOND = np.uint64(0x5851F42D4C957F2D)
-_NO_TEXT = hash_values([""])[0]
+_NO_TEXT, _HALF = hash_values([""]), np.uint64(32)
 _COMMA, _TRUE_OR_FALSE = arrow_arrays.scalar(b","), arrow_arrays.binary([b"false", b"true"])
 
 Write = Callable[[bytes], object]
@@ -194,20 +194,20 @@ class Table:
             block.keep(kept)
         if not len(numbers):
             return
-        hashes: list[U64] = [block.hashes() for block in blocks]
+        cells = [block.terms(position) for position, block in enumerate(blocks)]
         content = np.zeros(len(numbers), np.uint64)
-        for position, cells in enumerate(hashes):
-            fold(content, cells, position, CONTENT)
+        for term in cells:
+            content += term
         self._add_content(mix(content), 1)
         for log, positions in zip(self._logs, self._keys, strict=True):
-            keys, check = np.zeros(len(numbers), np.uint64), np.zeros(len(numbers), np.uint64)
+            keys, checks = np.zeros(len(numbers), np.uint64), np.zeros(len(numbers), np.uint64)
             for position in positions:
-                fold(keys, hashes[position], position, KEY)
-                fold(check, hashes[position], position, KEY_CHECK)
+                keys += cells[position]
+                checks += keys  # cells of equal sum have other sums on the way
             if len(positions) == 1 and not self._contract.primary_key:  # a unique field may be missing more than once
-                absent = hashes[positions[0]] == _NO_TEXT
+                absent = cells[positions[0]] == terms(_NO_TEXT, positions[0])
                 keys[absent] = numbers[absent].astype(np.uint64) * _SECOND
-            log.add(mix(keys), content, mix(check), numbers)
+            log.add(keys, content, checks >> _HALF, numbers)
         weights = batch.weights if kept is None or batch.weights is None else batch.weights[kept]
         if weights is None:
             self.counts.conditioned += len(numbers)
