@@ -47,15 +47,19 @@ def _raw_texts(data: bytes, starts: I32, ends: I32) -> pa.Array:
     odd = ~is_ascii | (ends - starts > RAW_TEXT_LIMIT)
     if not odd.any():
         return records
-    texts = list(map(_raw_bytes, records.filter(arrow_arrays.mask(odd)).to_pylist()))
+    texts = _in_utf8(records.filter(arrow_arrays.mask(odd)).to_pylist())
     return pc.replace_with_mask(records, arrow_arrays.mask(odd), arrow_arrays.binary(texts))
 
 
-def _raw_bytes(data: bytes) -> bytes:
-    if len(data) > RAW_TEXT_LIMIT:
-        return raw_text(data).encode()
-    is_utf8 = data.decode(errors="ignore").encode() == data
-    return data if is_utf8 else data.decode("cp1252", "replace").encode()
+def _in_utf8(records: list[bytes]) -> list[bytes]:
+    """Return what `raw_text` says of some records, in UTF-8; other encodings are decoded for all of them at once."""
+    texts = [record if len(record) <= RAW_TEXT_LIMIT else raw_text(record).encode() for record in records]
+    characters, end = b"".join(texts).decode("cp1252", "replace"), 0  # one for each byte
+    for place, text in enumerate(texts):
+        start, end = end, end + len(text)
+        if text.decode(errors="ignore").encode() != text:
+            texts[place] = characters[start:end].encode()
+    return texts
 
 
 class DelimitedReader:
@@ -133,8 +137,8 @@ class DelimitedReader:
         if not fits.all():
             odd = np.flatnonzero(~fits)
             starts, ends = records.starts[odd], records.ends[odd]
-            faults = map(self._misshapen, records.widths[odd].tolist(), (ends - starts).tolist())
-            broken = refused(numbers[odd].tolist(), list(faults), _raw_texts(data, starts, ends))
+            faults = list(map(self._misshapen, records.widths[odd].tolist(), (ends - starts).tolist()))
+            broken = refused(numbers[odd].tolist(), faults, _raw_texts(data, starts, ends))
             records, numbers = records.pick(fits), numbers[fits]
         return Batch(
             (None if source is None else records.column(source) for source in self._layout.sources),

@@ -43,7 +43,9 @@ def _marks(data: bytes, delimiter: int) -> tuple[I32, Mask]:
     for start in range(0, len(array), _PASS):
         part = array[start : start + _PASS]
         is_break = part == NEWLINE
-        places = np.flatnonzero(is_break | (part == delimiter))
+        is_mark = part == delimiter
+        is_mark |= is_break
+        places = np.flatnonzero(is_mark)
         breaks.append(np.take(is_break, places))
         places += start
         marks.append(places.astype(np.int32))
@@ -52,11 +54,11 @@ def _marks(data: bytes, delimiter: int) -> tuple[I32, Mask]:
 
 def _places_of(data: bytes, byte: int) -> I64:
     """Return where a byte is: one after the other while they are few, else all at once."""
-    mark = bytes([byte])
+    mark, few = bytes([byte]), len(data) >> 10
     places: list[int] = []
     at = data.find(mark)
     while at >= 0:
-        if len(places) > len(data) >> 10:
+        if len(places) > few:
             array = np.frombuffer(data, np.uint8)
             return np.concatenate(
                 [np.flatnonzero(array[start : start + _PASS] == byte) + start for start in range(0, len(array), _PASS)]
@@ -189,6 +191,8 @@ def _has_lone_return(data: bytes) -> bool:
     array = np.frombuffer(data, np.uint8)
     for start in range(0, len(array), _PASS):
         part = array[start : start + _PASS + 1]
-        if np.any((part[:-1] == RETURN) > (part[1:] == NEWLINE)):
+        lone = part[:-1] == RETURN
+        lone &= part[1:] != NEWLINE
+        if lone.any():
             return True
     return data.endswith(b"\r")

@@ -55,7 +55,7 @@ def records_of(block: Block) -> Records:
     last = np.flatnonzero(breaks).astype(np.int32)
     first = np.zeros(len(last), np.int32)
     first[1:] = last[:-1] + 1
-    ends = marks[last]
+    ends = np.take(marks, last)
     starts = np.zeros(len(last), np.int32)
     starts[1:] = ends[:-1] + 1
     filled = ends > starts
