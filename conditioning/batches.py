@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -45,23 +45,17 @@ class Refused:
         return len(self.numbers)
 
 
-def refused(numbers: Sequence[int], reasons: Sequence[Reason], raw: pa.Array) -> Refused:
-    """Return records, each with a reason of its own, as refused."""
-    places: dict[Reason, int] = {}
-    which = [places.setdefault(reason, len(places)) for reason in reasons]
-    return Refused(
-        np.array(numbers, np.int64), list(places), np.array(which, np.int64), raw, np.ones(len(which), np.bool_)
-    )
-
-
 def as_refused(broken: Sequence[Broken]) -> Refused:
     """Return broken records as refused."""
-    found = refused(
-        [item.number for item in broken],
-        [(item.code, item.column, item.value, item.expected) for item in broken],
+    places: dict[Reason, int] = {}
+    which = [places.setdefault((item.code, item.column, item.value, item.expected), len(places)) for item in broken]
+    return Refused(
+        np.array([item.number for item in broken], np.int64),
+        list(places),
+        np.array(which, np.int64),
         arrow_arrays.binary([item.raw.encode("utf-8", "replace") for item in broken]),
+        np.array([item.weight != 0 for item in broken], np.bool_),
     )
-    return replace(found, counted=np.array([item.weight != 0 for item in broken], np.bool_))
 
 
 def in_order(parts: Sequence[Refused]) -> Refused:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from conditioning import arrow_arrays
-from conditioning.batches import NONE_REFUSED, Batch, Broken, Reason, as_refused, refused
+from conditioning.batches import NONE_REFUSED, Batch, Broken, Reason, Refused, as_refused
 from conditioning.dialect import Delimited
 from conditioning.headers import Layout
 from conditioning.raw_input import Stream
@@ -137,8 +137,12 @@ class DelimitedReader:
         if not fits.all():
             odd = np.flatnonzero(~fits)
             starts, ends = records.starts[odd], records.ends[odd]
-            faults = list(map(self._misshapen, records.widths[odd].tolist(), (ends - starts).tolist()))
-            broken = refused(numbers[odd].tolist(), faults, _raw_texts(data, starts, ends))
+            # Few shapes are met: that of a record is its width, or its length below zero where it is too long.
+            shapes = np.where(ends - starts > LONGEST_RECORD, starts - ends, records.widths[odd])
+            kinds, which = np.unique(shapes, return_inverse=True)
+            reasons = [self._misshapen(max(kind, 0), max(-kind, 0)) for kind in kinds.tolist()]
+            texts = _raw_texts(data, starts, ends)
+            broken = Refused(numbers[odd], reasons, which, texts, np.ones(len(odd), np.bool_))
             records, numbers = records.pick(fits), numbers[fits]
         return Batch(
             (None if source is None else records.column(source) for source in self._layout.sources),
