@@ -87,6 +87,7 @@ class Column:
         empty = self._value_ids.get("")
         self._wide_nulls += counts[empty] if empty is not None and empty < len(counts) else 0
         self.texts, self.rejects, self._ids, self._value_ids = [], [], {}, {}
+        self._met, self._met_ids = NO_TOKENS
         self._hashes, self._values = self._hashes[:0], arrow_arrays.binary([])
         self._counts = self._counts[:0]
 
