@@ -1,10 +1,10 @@
 """Conditioning against its peers: `python -m benchmarks.conditioning [--rows 1000000] [--memory]`.
 
 Every engine does the same work on the same seeded dirty file (see dirty_deliveries): parse, decode, normalise, judge,
-find duplicates, write the rule columns as standard CSV. Each runs in its own process, one after the other, so that CPU
-seconds and peak memory are its own; a small file goes first, for a service imports its libraries once. `bare pyarrow`
-parses and writes the clean file without any rule: the floor. Rounds are repeated, for a machine's neighbours come and
-go: seconds and ratios (each within its round) are medians.
+find duplicates, write the rule columns as standard CSV. Each runs in its own process, one after the other: CPU seconds
+are those of the whole process, its start and imports too. `bare pyarrow` parses and writes the clean file without any
+rule: the floor. Rounds are repeated, for a machine's neighbours come and go: seconds and ratios (each within its round)
+are medians.
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ from benchmarks.dirty_deliveries import CONTRACT, DATE_FORMATS, generate
 from benchmarks.peers import python
 
 ROOT = Path(__file__).resolve().parent.parent
-WARM_UP_ROWS = 1_000
 COLUMNS = [item["name"] for item in CONTRACT["fields"]]
 KEY = CONTRACT["primaryKey"]
 
@@ -259,44 +258,34 @@ def content(path: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def run_here(engine: str, raw: Path, warm_up: Path, out: Path) -> dict[str, Any]:
-    ENGINES[engine](warm_up, out)
-    started, wall = time.process_time(), time.perf_counter()
+def run_here(engine: str, raw: Path, out: Path) -> dict[str, Any]:
     rows = ENGINES[engine](raw, out)
-    cpu, wall = time.process_time() - started, time.perf_counter() - wall
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"engine": engine, "cpu": cpu, "wall": wall, "peak_mb": peak, "rows": rows, "content": content(out)}
+    return {"rows": rows, "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
 
 
-def run_apart(engine: str, raw: Path, warm_up: Path, folder: Path) -> dict[str, Any]:
-    command = [
-        python() if engine == "polars" else sys.executable,
-        "-m",
-        "benchmarks.conditioning",
-        "--engine",
-        engine,
-        "--raw",
-        str(raw),
-        "--warm-up",
-        str(warm_up),
-        "--out",
-        str(folder / "out.csv"),
-    ]
+def run_apart(engine: str, raw: Path, folder: Path) -> dict[str, Any]:
+    """Run an engine in a process of its own; CPU and wall seconds are those of the whole process."""
+    own = python() if engine == "polars" else sys.executable
+    out = folder / "out.csv"
+    command = [own, "-m", "benchmarks.conditioning", "--engine", engine, "--raw", raw, "--out", out]
+    before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    return dict(json.loads(done.stdout.splitlines()[-1]))
+    after, wall = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter() - started
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    found = json.loads(done.stdout.splitlines()[-1])
+    return {"engine": engine, "cpu": cpu, "wall": wall, **found, "content": content(out)}
 
 
 def compare(rows: int, folder: Path, engines: list[str], rounds: int) -> list[dict[str, Any]]:
     dirty, clean = folder / f"dirty-{rows}.csv", folder / f"clean-{rows}.csv"
-    warm_up = folder / f"clean-{WARM_UP_ROWS}.csv"
-    for path, size in ((dirty, rows), (clean, rows), (warm_up, WARM_UP_ROWS)):
+    for path in (dirty, clean):
         if not path.exists():
-            generate(path, size, dirty=path is dirty)
+            generate(path, rows, dirty=path is dirty)
     print(f"{rows:,} rows, {dirty.stat().st_size / 1e6:.0f} MB dirty, {clean.stat().st_size / 1e6:.0f} MB clean")
     for package in ("conditioning", "domain"):  # as every installed peer is
         compileall.compile_dir(ROOT / package, quiet=1)
     tried = [
-        [run_apart(engine, clean if engine == "bare pyarrow" else dirty, warm_up, folder) for engine in engines]
+        [run_apart(engine, clean if engine == "bare pyarrow" else dirty, folder) for engine in engines]
         for _ in range(rounds)
     ]
     found = []
@@ -328,11 +317,10 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="keep the generated files here")
     parser.add_argument("--engine", help=argparse.SUPPRESS)
     parser.add_argument("--raw", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--warm-up", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.engine:
-        print(json.dumps(run_here(arguments.engine, arguments.raw, arguments.warm_up, arguments.out)))
+        print(json.dumps(run_here(arguments.engine, arguments.raw, arguments.out)))
         return
     with tempfile.TemporaryDirectory(prefix="conditioning-") as temporary:
         folder = arguments.folder or Path(temporary)
