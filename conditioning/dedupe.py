@@ -24,6 +24,7 @@ MEMORY_ROWS = 500_000  # 12 MB
 PASS_ROWS = 5_000_000  # keys sorted in one pass, by their upper half: 20 MB
 _FEW_ROWS = 50_000
 _BUCKETS = 256  # parts of a pass, sorted one by one near the processor
+_CROWDED = 32  # a bucket of more than this part of its block is crowded by a few keys
 _UNMERGED_KEYS = 500_000
 _BLOOM_BITS = 22
 _KEY, _CONTENT, _CHECK, _NUMBER = range(4)
@@ -149,10 +150,18 @@ class KeyLog:
 
 
 class _Bucketed:
-    """Some 32-bit numbers, parted by the eight bits that follow those which all of them share."""
+    """Some 32-bit numbers, parted by the eight bits that follow those which all of them share.
+
+    Where one bucket holds far more than its part, few keys fill the file: each is then kept twice at most, which says
+    as much about repetition, so that no bucket grows with the file.
+    """
 
     def __init__(self, numbers: U32, shared_bits: int) -> None:
-        buckets = (numbers >> np.uint32(24 - shared_bits)).astype(np.uint8)
+        shift = np.uint32(24 - shared_bits)
+        sizes = np.bincount((numbers >> shift).astype(np.uint8), minlength=_BUCKETS)
+        if _CROWDED * int(sizes.max()) > len(numbers):
+            numbers = _at_most_twice(numbers)
+        buckets = (numbers >> shift).astype(np.uint8)
         self._numbers = numbers[np.argsort(buckets, kind="stable")]
         self._edges = np.cumsum([0, *np.bincount(buckets, minlength=_BUCKETS).tolist()]).tolist()
 
@@ -163,6 +172,13 @@ class _Bucketed:
 
 def _upper_half(keys: U64) -> U32:
     return (keys >> _HALF).astype(np.uint32)
+
+
+def _at_most_twice(numbers: U32) -> U32:
+    ordered = np.sort(numbers)
+    kept = np.ones(len(ordered), np.bool_)
+    kept[2:] = ordered[2:] != ordered[:-2]
+    return ordered[kept]
 
 
 def _repeated(parts: Sequence[U32]) -> U32:

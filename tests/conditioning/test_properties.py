@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import tempfile
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -197,6 +198,30 @@ def test_duplicates_are_the_same_in_memory_and_on_disk() -> None:
             found += list(zip(rows, item.first_numbers.tolist(), item.identical.tolist(), strict=True))
         log.close()
         assert found == expected
+
+
+def test_a_key_over_and_over_costs_no_memory() -> None:
+    from conditioning.dedupe import KeyLog
+    from conditioning.hashing import hash_values
+
+    rows, blocks = 100_000, 60
+    one, distinct = (np.repeat(hash_values(texts), times) for texts, times in ((["7"], rows), (["1", "2"], 1)))
+    log = KeyLog(memory_rows=0)
+    for number in range(blocks):
+        keys = one.copy()
+        if number in (3, 9):
+            keys[:2] = distinct  # each of these is there twice, far apart
+        log.add(keys, keys, keys, np.arange(rows) + rows * number + 1)
+    tracemalloc.start()
+    try:
+        found = [len(item.rows) for item in log.duplicates()]
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    log.close()
+    assert sum(found) == rows * blocks - 3
+    assert (found[0], found[3], found[9]) == (rows - 1, rows - 2, rows)
+    assert peak < 45e6, "the halves of all keys alone are 24 MB, their order 48"
 
 
 @settings(deadline=None)
