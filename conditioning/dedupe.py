@@ -1,8 +1,9 @@
 """Which rows repeat a key: 24 bytes a row, in memory while they are few, then on local temp disk; flat for any size.
 
 A row logs the hash of its key, the hash of its content, 32 more bits of its key and its record number. Keys count as
-equal when 96 bits agree: at 20 million rows the chance of one wrong pair is about 3e-15. Only keys that are met more
-than once are held while the rows are gone through again, so that a file of one row over and over costs no memory.
+equal when 96 bits agree: at 20 million rows the chance of one wrong pair is about 3e-15 (a key of one column has the 64
+bits of its cell's hash: 1e-5). Only keys that are met more than once are held while the rows are gone through again, so
+that a file of one row over and over costs no memory.
 """
 
 from __future__ import annotations
