@@ -3,9 +3,9 @@
 Every engine does the same work on the same seeded dirty file (see dirty_deliveries): parse, decode, normalise, judge,
 find duplicates, write the rule columns as standard CSV. Each runs in its own process, one after the other: CPU seconds
 are those of the whole process. `start` is what the same process takes for a file of 1,000 rows (interpreter, imports),
-so that both counts can be read: `x ours` of whole processes, `x work` with each engine's start taken off. `bare pyarrow`
-parses and writes the clean file without any rule: the floor. Rounds are repeated, for a machine's neighbours come and
-go: seconds and ratios (each within its round) are medians.
+so that both counts can be read: `x ours` of whole processes, `x work` with each engine's start taken off.
+`bare pyarrow` parses and writes the clean file without any rule: the floor. Rounds are repeated, for a machine's
+neighbours come and go: seconds and ratios (each within its round) are medians.
 """
 
 from __future__ import annotations
