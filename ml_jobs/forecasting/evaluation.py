@@ -42,6 +42,13 @@ def cost(total: Tally, rate: float) -> float:
     return total.sum_absolute_error / total.sum_actual + rate * total.sum_ape / total.n_positive
 
 
+def lead_in_errors(actual: FloatArray, forecast: FloatArray, other: FloatArray, costs: FloatArray) -> float:
+    """Return by how many standard errors a forecast's errors cost less than another's; rows count as independent."""
+    saved = (np.abs(other - actual) - np.abs(forecast - actual)) * costs
+    error = float(saved.std()) * len(saved) ** 0.5
+    return float(saved.sum()) / error if error else 0.0
+
+
 def evaluation(panel: Panel, week: IntArray, actual: FloatArray, forecasts: Mapping[str, FloatArray]) -> dict[str, Any]:
     """Return the evaluation document: weeks, tallies by member, and by week so that a band can be drawn."""
     weeks = sorted(set(week.tolist()))

@@ -21,8 +21,9 @@ from domain.sales_weeks import SalesWeek
 from domain.segments import BASELINE, ENSEMBLE
 from ml_jobs.forecasting import drift, ensemble, features, model_files, rows
 from ml_jobs.forecasting.embedding_net import PooledNet
-from ml_jobs.forecasting.evaluation import evaluation, readable, tally_arrays, verdicts
+from ml_jobs.forecasting.evaluation import evaluation, lead_in_errors, readable, tally_arrays, verdicts
 from ml_jobs.forecasting.history_average import HistoryAverage, history_means_at
+from ml_jobs.forecasting.objective import row_costs, typical_sale
 from ml_jobs.forecasting.panel import Panel, read_panel
 from ml_jobs.forecasting.scheme import DEFAULT_SCHEME, MIN_ROWS, MIN_SERIES, Segments
 from ml_jobs.forecasting.tables import FloatArray, IntArray
@@ -162,10 +163,8 @@ def _train_ensemble(
     _write_json(folder / drift.SNAPSHOT_FILE, snapshots, indent=None)
     coefficients = trained.members.lasso.coefficients
     return TRAINED, {
-        **counts, "evaluation": document, "backtest": {
-            "percentage_rate": pooled.facts["percentage_rate"],
-            **_backtest(panel, segment, own, judged, units["baseline"]),
-        },
+        **counts, "evaluation": document,
+        "backtest": _backtest(panel, segment, own, judged, units["baseline"], pooled.facts["percentage_rate"]),
         "weights": {"lasso": round(1 - trained.net_weight, 6), "embedding_net": round(trained.net_weight, 6)},
     }, {
         "model_hash": digest, "checks": checks,
@@ -178,19 +177,23 @@ def _train_ensemble(
 
 
 def _backtest(
-    panel: Panel, segment: ensemble.SegmentRows, own: IntArray, judged: ensemble.Judged, average: FloatArray
+    panel: Panel, segment: ensemble.SegmentRows, own: IntArray, judged: ensemble.Judged, average: FloatArray,
+    rate: float,
 ) -> dict[str, Any]:
     """Return the tallies of ensemble and history average over the weeks that chose and the weeks that judged.
 
-    Twice as many weeks as in the evaluation: of few weeks, which of the two was better is often chance.
+    Twice as many weeks as in the evaluation: of few weeks, which of the two was better is often chance. How far the
+    ensemble leads is told in standard errors.
     """
     weeks = np.concatenate([segment.week[judged.tried], segment.week[judged.rows]])
     actual = np.concatenate([segment.units[judged.tried], segment.units[judged.rows]]).astype(np.float64)
     tried = history_means_at(panel, own[judged.tried], segment.week[judged.tried])
+    averages = np.concatenate([tried, average])
+    units = np.concatenate([judged.tried_units, judged.units[ENSEMBLE]])
     return {
-        "weeks": len(set(weeks.tolist())),
-        ENSEMBLE: tally_arrays(actual, np.concatenate([judged.tried_units, judged.units[ENSEMBLE]])).to_dict(),
-        BASELINE: tally_arrays(actual, np.concatenate([tried, average])).to_dict(),
+        "weeks": len(set(weeks.tolist())), "percentage_rate": rate,
+        "lead": round(lead_in_errors(actual, units, averages, row_costs(actual, typical_sale(actual), rate)), 3),
+        ENSEMBLE: tally_arrays(actual, units).to_dict(), BASELINE: tally_arrays(actual, averages).to_dict(),
     }
 
 

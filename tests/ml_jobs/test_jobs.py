@@ -10,10 +10,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from domain.metrics import Tally, mape
 from ml_jobs import pretrain, score, train, validate
+from ml_jobs.forecasting.evaluation import lead_in_errors
 from tests.ml_jobs.conftest import TrainedFolder
 from tests.ml_jobs.small_folder import CUTOFF, PRODUCTS, STORES, small_folder
 
@@ -63,8 +65,11 @@ def test_every_active_pair_is_scored_once_and_each_member_can_be_read(trained: T
         (row["store_id"], row["product_id"]) for row in rows
     )
     assert {row["sales_week"] for row in rows} == {NEXT}
-    assert {row["kind"] for row in rows} == {"ensemble"}
-    for row in rows:
+    segments = json.loads(trained.forecasts.with_suffix(".summary.json").read_text())["segments"]
+    own = {key for key, segment in segments.items() if segment["scored_by"] == "own_model"}
+    assert own >= {"r01-large-fast", "r01-large-slow", "r02-small-fast", "r02-small-slow"}
+    assert {row["segment"] for row in rows if row["kind"] == "ensemble"} == own
+    for row in (row for row in rows if row["segment"] in own):
         parts = sorted(float(row[name]) for name in ("lasso_units", "embedding_net_units"))
         assert parts[0] - 1e-4 <= float(row["units"]) <= parts[1] + 1e-4
 
@@ -258,17 +263,18 @@ def test_scoring_and_segments_load_neither_torch_nor_sklearn(trained: TrainedFol
     assert done.stdout.splitlines()[-1] == "[]"
 
 
-def _judged(folder: Path, *, sum_absolute_error: float) -> None:
-    """Change by how many units the stored back-test says that the ensemble was wrong."""
+def _judged(folder: Path, *, lead: float = 5.0, **figures: float) -> None:
+    """Change what the stored back-test says of the ensemble."""
     document = json.loads((folder / "metrics.json").read_text())
-    document["backtest"]["ensemble"] |= {"sum_absolute_error": sum_absolute_error, "sum_ape": 0.0}
+    document["backtest"]["lead"] = lead
+    document["backtest"]["ensemble"] |= figures
     (folder / "metrics.json").write_text(json.dumps(document))
 
 
 def test_a_model_that_lost_to_the_history_average_is_replaced_by_it(trained: TrainedFolder, tmp_path: Path) -> None:
     models, key = tmp_path / "models", "r01-large-fast"
     shutil.copytree(trained.models, models)
-    _judged(models / key, sum_absolute_error=1e9)
+    _judged(models / key, sum_absolute_error=1e9, sum_ape=0.0)
     rows = [row for row in _score(trained.data, models, tmp_path / "f.csv") if row["segment"] == key]
     averages = {(row["store_id"], row["product_id"]): row["units"]
                 for row in _score(trained.data, models, tmp_path / "b.csv", "--segments", "r01-large-baseline")}
@@ -282,6 +288,31 @@ def test_a_model_that_lost_to_the_history_average_is_replaced_by_it(trained: Tra
     _judged(models / key, sum_absolute_error=0.0)
     won = [row for row in _score(trained.data, models, tmp_path / "w.csv") if row["segment"] == key]
     assert {row["kind"] for row in won} == {"ensemble"}
+
+
+@pytest.mark.parametrize(("sold", "lead", "scored_by"), [
+    (49, 2.9, "unclear_lead"), (49, 3.0, "own_model"), (50, 2.9, "own_model"), (50, 0.1, "own_model"),
+])
+def test_of_few_sales_a_model_must_lead_clearly(
+    trained: TrainedFolder, tmp_path: Path, sold: int, lead: float, scored_by: str
+) -> None:
+    models, key = tmp_path / "models", "r01-large-fast"
+    shutil.copytree(trained.models, models)
+    _judged(models / key, lead=lead, n_positive=sold, sum_absolute_error=0.0, sum_ape=0.0)
+    rows = [row for row in _score(trained.data, models, tmp_path / "f.csv") if row["segment"] == key]
+    segment = json.loads((tmp_path / "f.summary.json").read_text())["segments"][key]
+    assert segment["scored_by"] == scored_by
+    assert {row["kind"] for row in rows} == {"ensemble" if scored_by == "own_model" else "baseline"}
+    assert ("2.9 standard errors in 8 weeks" in segment["error"]) == (scored_by == "unclear_lead")
+
+
+def test_a_lead_is_counted_in_standard_errors() -> None:
+    actual, costs = np.array([4.0, 4.0, 0.0, 2.0]), np.array([1.0, 2.0, 1.0, 1.0])
+    ours, average = np.array([3.0, 4.0, 1.0, 2.0]), np.array([1.0, 3.0, 0.0, 2.0])
+    saved = [2.0, 2.0, -1.0, 0.0]
+    assert lead_in_errors(actual, ours, average, costs) == pytest.approx(sum(saved) / (np.std(saved) * 2))
+    assert lead_in_errors(actual, average, ours, costs) == pytest.approx(-sum(saved) / (np.std(saved) * 2))
+    assert lead_in_errors(actual, ours, ours, costs) == 0.0
 
 
 def test_validation_accepts_what_training_adds_up_and_counts_it(tmp_path: Path) -> None:

@@ -163,9 +163,9 @@ def test_the_scorer_answers_for_a_store_what_the_batch_published(trained: Traine
 
 
 def test_the_payload_names_the_model(trained: TrainedFolder, panel: Panel, deployment: Path) -> None:
-    columns, data = _rows(panel, model_files.load(trained.models / "r02-large-slow"))
+    columns, data = _rows(panel, model_files.load(trained.models / "r02-small-fast"))
     status, answer = respond(
-        Scorer.open(deployment), json.dumps({"model": "r02-large-slow", "columns": columns, "data": data})
+        Scorer.open(deployment), json.dumps({"model": "r02-small-fast", "columns": columns, "data": data})
     )
     assert status == 200
     published = _published(trained)
