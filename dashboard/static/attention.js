@@ -1,7 +1,7 @@
 // When to intervene: what stands wrong now, why, and what to do about it. Worst first.
 
 import { dueFindings } from "./due.js";
-import { percent, plural, sum, words } from "./format.js";
+import { list, percent, plural, sum, words } from "./format.js";
 
 // The target of the scenario arrives with the models; until then the mission's 45 % stands.
 export const target = { mape: 0.45, staleDays: 60 };
@@ -61,6 +61,11 @@ function sourceFindings(sources) {
     if (state === "absent" && !source.required) continue;
     if (["missing", "rejected", "late", "stale", "absent"].includes(state)) {
       found.push({ tone: source.required ? "bad" : "warn", what: `${words(source.name)} is ${state}`, why: source.required ? "A run cannot start without it." : `Last week: ${source.latest_week || "none"}.`, action: `Ask ${source.owner || "its owner"}`, href });
+    }
+    const rejected = list(source.rejected);
+    if (rejected.length) {
+      const names = rejected.slice(-3).map((week) => week.sales_week).join(", ") + (rejected.length > 3 ? ` and ${rejected.length - 3} more` : "");
+      found.push({ tone: source.required ? "bad" : "warn", what: `${words(source.name)} of ${names} rejected`, why: String(rejected.at(-1).error || "").slice(0, 200), action: `Ask ${source.owner || "its owner"}`, href });
     }
   }
   const share = (source) => (source.records_read ? source.quarantined / source.records_read : 0);

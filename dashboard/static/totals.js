@@ -6,7 +6,7 @@ import { sum } from "./format.js";
 const LIFETIME_MS = 5 * 60 * 1000;
 const known = new Map();
 
-/** {records_read, quarantined, missing}: what the source's weeks add up to. */
+/** {records_read, quarantined, missing, rejected}: what the source's weeks add up to, and those that have no usable file. */
 export async function totals(source) {
   const found = known.get(source.name);
   if (found && found.week === source.latest_week && Date.now() - found.at < LIFETIME_MS) return found.totals;
@@ -14,7 +14,7 @@ export async function totals(source) {
   const { weeks = [] } = await get(`quality/${encodeURIComponent(source.name)}`);
   const result = {
     records_read: sum(weeks.map((week) => week.records_read)), quarantined: sum(weeks.map((week) => week.quarantined)),
-    missing: weeks.filter((week) => week.status === "missing").length,
+    missing: weeks.filter((week) => week.status === "missing").length, rejected: weeks.filter((week) => week.status === "rejected"),
   };
   known.set(source.name, { at: Date.now(), week: source.latest_week, totals: result });
   return result;

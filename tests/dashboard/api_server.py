@@ -32,6 +32,7 @@ class SampleApi:
     runs: int = 9
     next: dict[str, Any] | None = field(default_factory=data.next_week)
     forecasts: int = 4000
+    rejected: tuple[str, ...] = ()  # sources whose newest file is
 
     def get(self, path: str, query: dict[str, str]) -> Reply:
         parts = path.split("/")
@@ -58,7 +59,7 @@ class SampleApi:
                 older = row | {"version": "0ld", "stage": "retired", "mape": 0.5}
                 return 200, {"segment": segment, "versions": [row, older]}
             case ["quality", source]:
-                return 200, data.quality(source)
+                return 200, data.quality(source, rejected=source in self.rejected)
             case ["quarantine", source]:
                 return 200, data.quarantine(source, query["sales_week"], limit, offset)
             case ["forecasts", week]:

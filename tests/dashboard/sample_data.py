@@ -196,8 +196,10 @@ def sources() -> list[dict[str, Any]]:
     } for name, (cadence, required, owner) in SOURCES.items()]
 
 
-def quality(source: str) -> dict[str, Any]:
+def quality(source: str, *, rejected: bool = False) -> dict[str, Any]:
     weeks = [_quality(source, week(back)) | {"warnings": [], "error": ""} for back in range(23, 0, -1)]
+    if rejected:
+        weeks[-1] |= {"status": "rejected", "error": "week.csv.gz: the gzip data ends in the middle"}
     return {"source": source, "weeks": weeks, "misplaced_files": [f"{source}/loose <i>file</i>.csv"]}
 
 

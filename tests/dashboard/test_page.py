@@ -39,6 +39,15 @@ def test_overview_says_what_needs_somebody_worst_first(opened: Opened) -> None:
     expect(page.locator(".figures")).to_contain_text(re.compile(r"\d of [\d.]+K|M read"))
 
 
+def test_a_rejected_file_needs_somebody_and_says_why(opened: Opened, api: SampleApi) -> None:
+    api.rejected = ("deliveries",)
+    page = opened()
+    finding = page.locator(".findings li", has_text=f"deliveries of {data.week(1)} rejected")
+    expect(finding).to_contain_text("week.csv.gz: the gzip data ends in the middle")
+    finding.get_by_role("link", name="Ask").click()
+    expect(page.locator("h1")).to_have_text("Deliveries")
+
+
 def test_slow_models_do_not_keep_the_runs_from_being_seen(opened: Opened, api: SampleApi) -> None:
     api.slow["models"] = threading.Event()
     page = opened()
