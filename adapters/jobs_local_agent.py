@@ -66,7 +66,15 @@ class Execution:
         self._launch = Launch(**document["launch"])
         state = folder.state() or State("Queued")
         self._state = replace(state, submitted_at=document["submitted_at"])
-        self._group: int | None = None  # of the command that is waited for
+        self._group = folder.process_group() if self._is_under_way() else None  # of the command that is waited for
+
+    def _is_under_way(self) -> bool:
+        """Whether an earlier agent started it and a process of it lives."""
+        lock = self._folder.open_lock()
+        try:
+            return not try_lock(lock)
+        finally:
+            os.close(lock)
 
     def abandon(self) -> None:
         """Kill the command, for which nobody waits any more."""
@@ -87,10 +95,8 @@ class Execution:
         while True:
             lock = self._folder.open_lock()
             try:
-                if not try_lock(lock):  # an earlier agent started it
-                    self._group = self._folder.process_group()
-                    fcntl.flock(lock, fcntl.LOCK_EX)
-                    self._group = None
+                fcntl.flock(lock, fcntl.LOCK_EX)  # waits for the processes that an earlier agent started
+                self._group = None
                 if self._folder.exit_code() is None and not self._restart_allowed():
                     return
                 if self._folder.exit_code() is None:
@@ -176,6 +182,7 @@ class Agent:
 
     def serve(self) -> None:
         """Work until told to hand over, until there was nothing to do for `idle_seconds`, or until the root is gone."""
+        self._advance()  # whoever hears that there is an agent may count on it: jobs under way are adopted by then
         bell, busy_at = self._open_bell(), time.monotonic()
         while self._is_there(bell):
             self._advance()
