@@ -219,12 +219,14 @@ def test_jobs_survive_the_agent_and_the_next_one_adopts_them(jobs: LocalJobs, tm
 def test_an_agent_whose_folder_is_deleted_ends_with_its_jobs(jobs: LocalJobs, adopted: bool) -> None:
     name = jobs.submit(job(behave="sleep-300"))
     until(lambda: status(jobs, name).status == "Running")
+    until(lambda: "start" in JobFolder(jobs.root, name).log_tail())  # now nobody writes into the folder any more
     if adopted:
         jobs.close()
         until(lambda: status(jobs, name).status == "Running")  # starts a successor
     agent, group = agent_pid(jobs), JobFolder(jobs.root, name).process_group()
+    assert group is not None
     shutil.rmtree(jobs.root)
-    until(lambda: not alive(agent) and not alive(group or 0))
+    until(lambda: not alive(agent) and not alive(group))
 
 
 def test_another_lake_address_replaces_the_agent_without_touching_jobs(jobs: LocalJobs, tmp_path: Path) -> None:
