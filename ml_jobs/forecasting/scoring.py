@@ -25,8 +25,8 @@ HEADER = "store_id,product_id,sales_week,segment,kind,units,lasso_units,embeddin
 DECIMALS = 4  # of a unit; fixed, so that equal forecasts are equal bytes
 DRIFT_SHOWN = 5
 MIN_DRIFT_ROWS = 40  # the index of fewer rows is mostly chance
-# Of a back-test in which fewer rows sold anything, the standard error of the lead over the history average is as large
-# as the lead that models usually have (both near 7 %, measured on Complete Journey): a lead must be this many errors.
+# Where fewer rows of a back-test sold anything, a model must lead by this many standard errors: of so few series the
+# error is itself a guess, and among many such segments some lead by luck (docs/models.md, "How good").
 FEW_SOLD_ROWS, CLEAR_LEAD = 50, 3.0
 OWN_MODEL, OWN_AVERAGE, LOST, UNCLEAR, REGION_BASELINE, NO_MODEL = (
     "own_model", "thin_segment", "lost_to_average", "unclear_lead", "region_baseline", "no_model"
